@@ -1,0 +1,57 @@
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::{Map, Value};
+
+use super::{BrokerError, BrokerUrl};
+
+/// Which brokers, and how to speak to them.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Tried in their order, round and round.
+    pub urls: Vec<BrokerUrl>,
+    /// Celery's `broker_transport_options`: `global_keyprefix`, `sep`,
+    /// `priority_steps`, … Unknown ones are left alone, as kombu does.
+    pub transport_options: Map<String, Value>,
+    /// How TLS is done where the URL asks for it. `None`: verify against the system's roots.
+    pub tls: Option<Tls>,
+    /// AMQP's heartbeat. `None`: the broker's own.
+    pub heartbeat: Option<Duration>,
+}
+
+/// How TLS is done. Certificates and host names are verified unless said otherwise.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// PEM file of the certificate authorities to trust instead of the system's.
+    pub ca_certs: Option<PathBuf>,
+    /// PEM file of the client's certificate chain.
+    pub certfile: Option<PathBuf>,
+    /// PEM file of the client's key.
+    pub keyfile: Option<PathBuf>,
+    /// Whether the broker's certificate must be valid.
+    pub verify: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { ca_certs: None, certfile: None, keyfile: None, verify: true }
+    }
+}
+
+impl BrokerConfig {
+    /// The configuration for URLs as Celery's `broker_url` holds them: one, or
+    /// several with `;` between them.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::InvalidUrl`] and [`BrokerError::Unsupported`].
+    ///
+    /// ```
+    /// let config = async_signals::broker::BrokerConfig::new("redis://a:6379/1;redis://b:6379/1")?;
+    /// assert_eq!(config.urls.len(), 2);
+    /// # Ok::<(), async_signals::broker::BrokerError>(())
+    /// ```
+    pub fn new(urls: &str) -> Result<Self, BrokerError> {
+        let urls = urls.split(';').filter(|url| !url.trim().is_empty()).map(|url| url.trim().parse());
+        Ok(Self { urls: urls.collect::<Result<_, _>>()?, transport_options: Map::new(), tls: None, heartbeat: None })
+    }
+}

@@ -1,0 +1,74 @@
+//! Brokers, behind one small trait.
+//!
+//! A [`Broker`] is one live connection that moves bytes and knows no signal.
+//! It never reconnects by itself: when a publish says
+//! [`BrokerError::is_disconnect`], the [publisher](crate::publisher) drops it
+//! and connects anew, to the next URL where there are several.
+
+mod config;
+mod error;
+pub mod memory;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod url;
+
+use std::{fmt, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+pub use config::{BrokerConfig, Tls};
+pub use error::BrokerError;
+pub use url::{BrokerUrl, Scheme};
+
+use crate::message::Outgoing;
+
+/// What became of one message.
+pub type Published = Result<(), BrokerError>;
+
+/// One live connection to a broker.
+pub trait Broker: fmt::Debug + Send + Sync {
+    /// Publishes messages in their order and returns when the broker has said
+    /// of each whether it has it: one outcome per message, in the same order.
+    ///
+    /// Several calls may be under way at once, up to [`Broker::pipeline`].
+    /// There is no time limit here: the caller drops the future at its deadline,
+    /// which must leave the connection usable.
+    fn publish<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Published>>;
+
+    /// How many [`Broker::publish`] calls are worth having under way at once.
+    fn pipeline(&self) -> usize {
+        2
+    }
+
+    /// How many messages are worth handing over in one call.
+    fn batch(&self) -> usize {
+        256
+    }
+
+    /// Says goodbye, as far as the broker still listens.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Connects to one of the configuration's URLs, without a time limit of its own.
+///
+/// # Errors
+///
+/// Whatever [`BrokerError`] says of an address that cannot be reached, a name
+/// or password that is wrong, or a scheme whose feature is not compiled in.
+pub async fn connect(config: &BrokerConfig, url: &BrokerUrl) -> Result<Arc<dyn Broker>, BrokerError> {
+    match url.scheme() {
+        #[cfg(feature = "rabbitmq")]
+        Scheme::Amqp | Scheme::Amqps => Ok(Arc::new(rabbitmq::RabbitMq::connect(config, url).await?)),
+        #[cfg(feature = "redis")]
+        Scheme::Redis | Scheme::Rediss => Ok(Arc::new(redis::Redis::connect(config, url).await?)),
+        #[cfg(feature = "sqlite")]
+        Scheme::Sqlite => Ok(Arc::new(sqlite::Sqlite::connect(config, url).await?)),
+        Scheme::Memory => Ok(Arc::new(memory::Memory::connect(url))),
+        #[allow(unreachable_patterns, reason = "reached when a feature is off")]
+        _ => Err(BrokerError::Unsupported { scheme: url.scheme_name().to_owned() }),
+    }
+}

@@ -1,0 +1,172 @@
+//! What a send means, before any bytes: one Celery task, and where it goes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::protocol::celery::TaskHeaders;
+
+/// One task message: headers, properties and an encoded body.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The task's id. A resend carries the same one.
+    pub id: Uuid,
+    /// Celery's headers.
+    pub headers: Headers,
+    /// AMQP's properties, or their likeness in kombu's envelope.
+    pub properties: Properties,
+    /// `[args, kwargs, embed]`, already encoded.
+    pub body: Bytes,
+}
+
+/// The headers of a message.
+#[derive(Clone, Debug)]
+pub enum Headers {
+    /// The headers of a task, as Celery writes them.
+    Task(Box<TaskHeaders>),
+    /// Headers that somebody else made (a `before_task_publish` receiver may
+    /// have changed them): passed on as they are, in their order.
+    Raw(Map<String, Value>),
+}
+
+/// The message's properties, in AMQP's terms.
+#[derive(Clone, Debug)]
+pub struct Properties {
+    /// `application/json` for every message of ours.
+    pub content_type: Arc<str>,
+    /// `utf-8` for every message of ours.
+    pub content_encoding: Arc<str>,
+    /// 1 transient, 2 persistent.
+    pub delivery_mode: u8,
+    /// 0 to 255. RabbitMQ serves high numbers first, Redis (through kombu) low ones.
+    pub priority: u8,
+    /// The task's id as text.
+    pub correlation_id: String,
+    /// Where an answer would go. Celery always sends one.
+    pub reply_to: Option<Arc<str>>,
+    /// How long the broker may keep the message, in milliseconds.
+    pub expiration_ms: Option<u64>,
+}
+
+impl Properties {
+    /// The properties that Celery gives a task with this id.
+    pub fn for_task(id: Uuid) -> Self {
+        Self {
+            content_type: "application/json".into(),
+            content_encoding: "utf-8".into(),
+            delivery_mode: 2,
+            priority: 0,
+            correlation_id: id.to_string(),
+            reply_to: None,
+            expiration_ms: None,
+        }
+    }
+}
+
+/// Where a message goes, and what must exist there first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Route {
+    /// The exchange; empty for AMQP's default exchange.
+    pub exchange: String,
+    /// The routing key; the queue's name on the default exchange.
+    pub routing_key: String,
+    /// Declared, in order, before the first message on a connection.
+    pub declare: Vec<Queue>,
+}
+
+impl Route {
+    /// Straight to a durable queue, on the default exchange.
+    ///
+    /// The queue is declared the way Celery declares it when nothing but its
+    /// name is known: bound to a direct exchange of the same name.
+    ///
+    /// ```
+    /// let route = async_signals::message::Route::to_queue("celery");
+    /// assert_eq!((route.exchange.as_str(), route.routing_key.as_str()), ("", "celery"));
+    /// ```
+    pub fn to_queue(name: &str) -> Self {
+        Self { exchange: String::new(), routing_key: name.to_owned(), declare: vec![Queue::direct(name)] }
+    }
+}
+
+/// A queue to declare, in kombu's terms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// The queue's name.
+    pub name: String,
+    /// The exchange that it is bound to, if any.
+    pub exchange: Option<Exchange>,
+    /// The key that it is bound with.
+    pub routing_key: String,
+    /// Survives a restart of the broker.
+    pub durable: bool,
+    /// For one connection only.
+    pub exclusive: bool,
+    /// Deleted when its last consumer goes.
+    pub auto_delete: bool,
+    /// Declared only if true (kombu's `no_declare` is its opposite).
+    pub declare: bool,
+    /// `x-queue-type`, `x-max-priority`, `x-expires`, …
+    pub arguments: Map<String, Value>,
+    /// Arguments of the binding.
+    pub binding_arguments: Map<String, Value>,
+}
+
+impl Queue {
+    /// A durable queue, bound to the direct exchange of its own name.
+    pub fn direct(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            exchange: Some(Exchange::direct(name)),
+            routing_key: name.to_owned(),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            declare: true,
+            arguments: Map::new(),
+            binding_arguments: Map::new(),
+        }
+    }
+}
+
+/// An exchange to declare.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// The exchange's name.
+    pub name: String,
+    /// `direct`, `topic`, `fanout` or `headers`.
+    pub kind: String,
+    /// Survives a restart of the broker.
+    pub durable: bool,
+    /// Deleted when its last queue goes.
+    pub auto_delete: bool,
+    /// Declared only if true (kombu's `no_declare` and `passive` make it false).
+    pub declare: bool,
+    /// `alternate-exchange`, …
+    pub arguments: Map<String, Value>,
+}
+
+impl Exchange {
+    /// A durable direct exchange.
+    pub fn direct(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: "direct".to_owned(),
+            durable: true,
+            auto_delete: false,
+            declare: true,
+            arguments: Map::new(),
+        }
+    }
+}
+
+/// A message and its way.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Where it goes. Shared by all messages of one signal.
+    pub route: Arc<Route>,
+    /// What goes there.
+    pub message: Message,
+}

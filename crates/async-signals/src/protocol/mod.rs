@@ -1,0 +1,5 @@
+//! Bytes in, bytes out: Celery's task protocol and kombu's envelope. No I/O.
+
+pub mod celery;
+pub mod json;
+pub mod kombu;
