@@ -27,7 +27,7 @@ class OrderForm(forms.Form):
     )
 
     def __init__(self, *args: Any, products: Iterable[Product], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, label_suffix="", **kwargs)
         self.products = list(products)
         for product in self.products:
             self.fields[self.field_name(product)] = forms.IntegerField(

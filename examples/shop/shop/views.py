@@ -151,7 +151,7 @@ def _expected(order: Order) -> list[Expected]:
         Expected(
             signal=signal,
             receiver=receiver.__name__,
-            explanation=(receiver.__doc__ or "").strip(),
+            explanation=(receiver.__doc__ or "").strip().replace("`", ""),
             run=runs.get(receiver.__name__),
         )
         for signal, receivers in OF_AN_ORDER.items()
