@@ -1,0 +1,26 @@
+"""Deletes the shop's queues from the broker."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from shop_site.celery import app
+
+
+class Command(BaseCommand):
+    """For a broker that others use too: the demo leaves nothing of its own there."""
+
+    help = "Delete the shop's queues, and whatever still stands in them, from the broker."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Delete each queue, its dead letters and its exchange."""
+        names = (settings.CELERY_TASK_DEFAULT_QUEUE, settings.URGENT_QUEUE)
+        with app.connection_for_write() as connection, connection.channel() as channel:
+            for name in names:
+                queue = app.amqp.queues[name](channel)
+                queue.delete()
+                if queue.exchange.name:
+                    queue.exchange.delete()
+                app.amqp.queues[f"{name}.dead"](channel).delete()
+                self.stdout.write(f"{name} is gone")

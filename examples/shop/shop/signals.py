@@ -1,0 +1,21 @@
+"""What the shop tells the rest of the house.
+
+Three of these signals run their receivers in a worker, one runs them here: the two
+kinds are sent and received in the same words.
+"""
+
+from async_signals import AsyncSignal
+from django.conf import settings
+from django.dispatch import Signal
+
+#: Synchronous, because the sender needs the answer: receivers return a discount.
+basket_priced = Signal()
+
+#: An order is in the database. Goes to Celery's default queue.
+order_placed = AsyncSignal(providing_args=("order", "total", "placed_at"))
+
+#: Money has arrived. Goes to its own queue, so that it never waits behind e-mails.
+payment_taken = AsyncSignal(providing_args=("order", "amount"), queue=settings.URGENT_QUEUE)
+
+#: A shelf is nearly empty. Sent by a receiver, from inside the worker.
+stock_low = AsyncSignal(providing_args=("product", "left"))
