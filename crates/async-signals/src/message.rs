@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -66,7 +67,8 @@ impl Properties {
 }
 
 /// Where a message goes, and what must exist there first.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Route {
     /// The exchange; empty for AMQP's default exchange.
     pub exchange: String,
@@ -92,7 +94,8 @@ impl Route {
 }
 
 /// A queue to declare, in kombu's terms.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Queue {
     /// The queue's name.
     pub name: String,
@@ -132,7 +135,8 @@ impl Queue {
 }
 
 /// An exchange to declare.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Exchange {
     /// The exchange's name.
     pub name: String,

@@ -1,0 +1,111 @@
+# Everything a contributor runs. `make` lists it; continuous integration calls these targets and nothing else.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+LOGS := target/logs
+# The Python that .venv is made of: PYTHON=/path/to/python3, else the first one that is new enough.
+PYTHON ?=
+# Where `make demo` runs its broker: BROKER=redis://… or amqp://…, else the embedded SQLite broker.
+BROKER ?=
+# What `make test` hands to pytest: make test PYTEST_ARGS="-k transactions".
+PYTEST_ARGS ?=
+DJANGOS ?= 6.0 6.1
+
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+# The binding is built for the Python of .venv, whichever else is on PATH.
+export PYO3_PYTHON := $(CURDIR)/$(PY)
+
+say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
+
+.PHONY: help
+help: ## List what can be run
+	@echo "usage: make <target>"; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo; echo "PYTHON=/path/to/python3 picks the Python that .venv is made of, BROKER=redis://… the broker of the demo."
+
+# The stamp is newer than the lock file when .venv holds what the lock file says.
+$(VENV)/.locked: requirements/dev.txt scripts/venv.sh scripts/find-python.sh
+	@python="$(PYTHON)"; scripts/venv.sh "$${python:-$$(scripts/find-python.sh 3.10)}" $(VENV) requirements/dev.txt
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/.locked ## Create .venv with everything that development needs
+
+.PHONY: build
+build: venv ## Build the native module and install the package into .venv, editable
+	$(call say,building the native module (the first time takes minutes))
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release --locked
+
+.PHONY: servers
+servers: ## Install the servers that the tests start, where they are missing
+	@scripts/servers.sh
+
+.PHONY: test
+test: servers build ## Run everything: format, lints, Rust tests, Python tests; then a table of what ran
+	@mkdir -p $(LOGS)
+	@$(MAKE) lint
+	@$(MAKE) test-rust
+	@$(MAKE) test-python || { $(PY) scripts/tested.py $(LOGS); exit 1; }
+	@$(PY) scripts/tested.py $(LOGS)
+
+.PHONY: test-rust
+test-rust: ## Run the Rust tests
+	$(call say,Rust tests)
+	@mkdir -p $(LOGS)
+	@cargo test --locked 2>&1 | tee $(LOGS)/cargo.log
+
+.PHONY: test-python
+test-python: ## Run the Python tests against what is built
+	$(call say,Python tests)
+	@mkdir -p $(LOGS)
+	@$(PY) -m pytest --junitxml=$(LOGS)/pytest.xml $(PYTEST_ARGS) 2>&1 | tee $(LOGS)/pytest.log
+
+.PHONY: test-djangos
+test-djangos: wheel ## Run the Python tests on newer Djangos (6.0 and 6.1 need a Python >= 3.12)
+	@python="$(PYTHON)"; python="$${python:-$$(scripts/find-python.sh 3.12)}"; \
+	for django in $(DJANGOS); do scripts/test-django.sh "$$python" "$$django" $(PYTEST_ARGS); done
+
+.PHONY: lint
+lint: venv ## Check formats, lints and types
+	$(call say,formats and lints)
+	@cargo fmt --all --check
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/mypy
+
+.PHONY: fmt
+fmt: venv ## Format everything
+	@cargo fmt --all
+	@$(VENV)/bin/ruff format
+	@$(VENV)/bin/ruff check --fix
+
+.PHONY: demo
+demo: build ## Run the main job: a real shop, a real worker, orders placed, receivers run
+	@$(PY) examples/shop/demo.py $(if $(BROKER),--broker $(BROKER))
+
+.PHONY: demo-serve
+demo-serve: build ## The same shop, kept up for you to click through
+	@$(PY) examples/shop/demo.py --serve $(if $(BROKER),--broker $(BROKER))
+
+.PHONY: bench
+bench: build servers ## Measure against Celery's own publishing, side by side
+	@$(PY) benches/run.py
+
+.PHONY: wheel
+wheel: venv ## Build the wheel for any environment (dist/)
+	$(call say,building the wheel)
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin build --release --locked --out dist
+
+.PHONY: lock
+lock: ## Resolve requirements/dev.in into requirements/dev.txt, under the oldest Python supported
+	@scripts/lock.sh
+
+.PHONY: clean
+clean: ## Remove everything that was built, .venv included
+	@rm -rf $(VENV) dist target .pytest_cache .ruff_cache .mypy_cache .hypothesis python/async_signals/_native*.so
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

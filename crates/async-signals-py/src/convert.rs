@@ -1,0 +1,57 @@
+//! Between Python's plain values and the core's: headers, options, routes.
+
+use pyo3::{
+    exceptions::PyTypeError,
+    prelude::*,
+    types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Number, Value};
+
+/// A dictionary of plain values. `what` names it in errors.
+pub(crate) fn to_map(dict: &Bound<'_, PyDict>, what: &str) -> PyResult<Map<String, Value>> {
+    dict.iter()
+        .map(|(key, value)| {
+            let Ok(key) = key.cast::<PyString>() else {
+                return Err(PyTypeError::new_err(format!("{what}: a key must be a str, not {}", type_name(&key))));
+            };
+            let key = key.to_cow()?.into_owned();
+            let value = to_value(&value, &format!("{what}[{key:?}]"))?;
+            Ok((key, value))
+        })
+        .collect()
+}
+
+fn to_value(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Value> {
+    if value.is_none() {
+        Ok(Value::Null)
+    } else if let Ok(flag) = value.cast::<PyBool>() {
+        Ok(Value::Bool(flag.is_true()))
+    } else if value.is_instance_of::<PyInt>() {
+        let number: i64 = value.extract()?;
+        Ok(Value::Number(number.into()))
+    } else if let Ok(number) = value.cast::<PyFloat>() {
+        let finite = Number::from_f64(number.value());
+        finite.map(Value::Number).ok_or_else(|| PyTypeError::new_err(format!("{what} must be finite")))
+    } else if let Ok(text) = value.cast::<PyString>() {
+        Ok(Value::String(text.to_cow()?.into_owned()))
+    } else if let Ok(dict) = value.cast::<PyDict>() {
+        Ok(Value::Object(to_map(dict, what)?))
+    } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let items = value.try_iter()?.enumerate().map(|(at, item)| to_value(&item?, &format!("{what}[{at}]")));
+        Ok(Value::Array(items.collect::<PyResult<_>>()?))
+    } else {
+        let name = type_name(value);
+        Err(PyTypeError::new_err(format!("{what} must be a plain value (str, int, list, dict, …), not {name}")))
+    }
+}
+
+fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+}
+
+/// A dictionary that has the shape of one of the core's types.
+pub(crate) fn to_core<T: DeserializeOwned>(dict: &Bound<'_, PyDict>, what: &str) -> PyResult<T> {
+    let map = to_map(dict, what)?;
+    serde_json::from_value(Value::Object(map)).map_err(|error| PyTypeError::new_err(format!("{what}: {error}")))
+}

@@ -1,0 +1,205 @@
+//! One signal's way out: what stays the same from send to send, made once.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_signals::{
+    message::{Headers, Message, Outgoing, Properties, Route},
+    protocol::{
+        celery::{self, SignalHeaders, TaskHeaders},
+        json::Limits,
+    },
+    publisher::Publisher as Core,
+};
+use bytes::Bytes;
+use pyo3::{
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyDict, PyString},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{
+    convert,
+    encode,
+    publisher::{self, Prepared, PropertyOptions, Publisher},
+};
+
+/// Sends one signal over one route.
+///
+/// `headers` and `properties` are those that Celery made for a message of the
+/// same task on the same route; each send fills in its own id, time and body.
+/// A ValueError says that they hold something that is not the same for every send.
+#[pyclass(frozen, module = "async_signals._native")]
+pub(crate) struct Outlet {
+    core: Arc<Core>,
+    signal: String,
+    route: Arc<Route>,
+    headers: TaskHeaders,
+    properties: Properties,
+    limits: Limits,
+}
+
+#[pymethods]
+impl Outlet {
+    #[new]
+    #[pyo3(signature = (publisher, signal, *, route, headers, properties, max_bytes))]
+    fn new(
+        publisher: &Publisher,
+        signal: String,
+        route: &Bound<'_, PyDict>,
+        headers: &Bound<'_, PyDict>,
+        properties: &Bound<'_, PyDict>,
+        max_bytes: usize,
+    ) -> PyResult<Self> {
+        let template: Template = serde_json::from_value(Value::Object(convert::to_map(headers, "headers")?))
+            .map_err(|error| PyValueError::new_err(format!("headers: {error}")))?;
+        let properties: PropertyOptions = convert::to_core(properties, "properties")?;
+        Ok(Self {
+            core: publisher.core(),
+            signal,
+            route: Arc::new(convert::to_core(route, "route")?),
+            headers: template.into_headers()?,
+            properties: properties.into(),
+            limits: Limits::sending(max_bytes),
+        })
+    }
+
+    /// Encodes one send. `parent` is the id of the task that sends, and of its root.
+    #[pyo3(signature = (sender, named, parent=None))]
+    fn prepare(
+        &self,
+        py: Python<'_>,
+        sender: &Bound<'_, PyAny>,
+        named: &Bound<'_, PyDict>,
+        parent: Option<(String, String)>,
+    ) -> PyResult<Prepared> {
+        let outgoing = self.outgoing(py, sender, named, parent)?;
+        Ok(Prepared { core: self.core.clone(), outgoing })
+    }
+
+    /// Encodes one send, buffers it and returns its id.
+    #[pyo3(signature = (sender, named, parent=None))]
+    fn background<'py>(
+        &self,
+        py: Python<'py>,
+        sender: &Bound<'py, PyAny>,
+        named: &Bound<'py, PyDict>,
+        parent: Option<(String, String)>,
+    ) -> PyResult<Bound<'py, PyString>> {
+        let outgoing = self.outgoing(py, sender, named, parent)?;
+        let id = PyString::new(py, outgoing.message.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        publisher::buffer(py, &self.core, outgoing)?;
+        Ok(id)
+    }
+}
+
+impl Outlet {
+    fn outgoing(
+        &self,
+        py: Python<'_>,
+        sender: &Bound<'_, PyAny>,
+        named: &Bound<'_, PyDict>,
+        parent: Option<(String, String)>,
+    ) -> PyResult<Outgoing> {
+        let body = encode::encode_body(py, &self.signal, sender, named, self.limits)?;
+        let id = Uuid::new_v4();
+        let text = id.to_string();
+        let mut headers = self.headers.clone();
+        headers.id = id;
+        match parent {
+            Some((parent_id, root_id)) => {
+                headers.root_id = root_id.into();
+                headers.parent_id = Some(parent_id.into());
+            }
+            None => headers.root_id = text.as_str().into(),
+        }
+        headers.async_signals.sent_at = now();
+        let properties = Properties { correlation_id: text, ..self.properties.clone() };
+        let message = Message { id, headers: Headers::Task(Box::new(headers)), properties, body: Bytes::from(body) };
+        Ok(Outgoing { route: self.route.clone(), message })
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+/// The headers of a message that Celery made, as `as_task_v2` names them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Template {
+    lang: String,
+    task: String,
+    #[serde(rename = "id")]
+    _id: String,
+    shadow: Option<String>,
+    eta: Option<String>,
+    expires: Option<String>,
+    group: Option<String>,
+    group_index: Option<u32>,
+    retries: u32,
+    timelimit: (Option<f64>, Option<f64>),
+    #[serde(rename = "root_id")]
+    _root_id: String,
+    #[serde(rename = "parent_id")]
+    _parent_id: Option<String>,
+    argsrepr: String,
+    kwargsrepr: String,
+    origin: String,
+    ignore_result: bool,
+    #[serde(default)]
+    replaced_task_nesting: u32,
+    stamped_headers: Option<Vec<String>>,
+    stamps: Map<String, Value>,
+    async_signals: Ours,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ours {
+    queue: String,
+    #[serde(rename = "sent_at")]
+    _sent_at: f64,
+}
+
+impl Template {
+    fn into_headers(self) -> PyResult<TaskHeaders> {
+        let of_one_send = self.eta.is_some()
+            || self.expires.is_some()
+            || self.group.is_some()
+            || self.group_index.is_some()
+            || self.lang != "py"
+            || self.task != celery::TASK;
+        if of_one_send {
+            return Err(PyValueError::new_err("headers: eta, expires, group or another task"));
+        }
+        Ok(TaskHeaders {
+            lang: "py",
+            task: celery::TASK,
+            id: Uuid::nil(),
+            shadow: self.shadow.map(Into::into),
+            eta: None,
+            expires: None,
+            group: None,
+            group_index: None,
+            retries: self.retries,
+            timelimit: self.timelimit,
+            root_id: "".into(),
+            parent_id: None,
+            argsrepr: self.argsrepr.into(),
+            kwargsrepr: self.kwargsrepr.into(),
+            origin: self.origin.into(),
+            ignore_result: self.ignore_result,
+            replaced_task_nesting: self.replaced_task_nesting,
+            stamped_headers: self.stamped_headers,
+            stamps: self.stamps,
+            async_signals: SignalHeaders { queue: self.async_signals.queue.into(), sent_at: 0.0, deliveries: 0 },
+        })
+    }
+}

@@ -1,0 +1,287 @@
+//! The publisher as Python sees it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_signals::{
+    broker::{BrokerConfig, BrokerError, BrokerUrl, Tls},
+    message::{Headers, Message, Outgoing, Properties, Route},
+    publisher::{Observer, Outcome, PublishError, Publisher as Core, PublisherConfig, Receipt},
+};
+use bytes::Bytes;
+use pyo3::{
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyBytes, PyDict, PyList},
+};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{convert, error};
+
+/// How often a waiting thread looks for Ctrl-C.
+const SIGNAL_CHECK: Duration = Duration::from_millis(100);
+
+/// Sends messages to one broker; every thread of the process shares it.
+///
+/// `urls` are kombu URLs, tried in turn; times are in seconds. `observer` has
+/// `lost(id, error)`, `disconnected(error)` and `reconnected()`, which are
+/// called on the publisher's own thread.
+#[pyclass(frozen, module = "async_signals._native")]
+pub(crate) struct Publisher {
+    core: Arc<Core>,
+}
+
+#[pymethods]
+impl Publisher {
+    #[new]
+    #[pyo3(signature = (
+        urls, *, observer, timeout, buffer_size, buffer_timeout, transport_options=None, tls=None, heartbeat=None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+    fn new(
+        py: Python<'_>,
+        urls: Vec<String>,
+        observer: Py<PyAny>,
+        timeout: f64,
+        buffer_size: usize,
+        buffer_timeout: f64,
+        transport_options: Option<&Bound<'_, PyDict>>,
+        tls: Option<&Bound<'_, PyDict>>,
+        heartbeat: Option<f64>,
+    ) -> PyResult<Self> {
+        let urls: Result<Vec<BrokerUrl>, BrokerError> = urls.iter().map(|url| url.parse()).collect();
+        let broker = BrokerConfig {
+            urls: urls.map_err(|error| error::misconfigured(py, error))?,
+            transport_options: match transport_options {
+                Some(options) => convert::to_map(options, "broker_transport_options")?,
+                None => Default::default(),
+            },
+            tls: tls.map(|options| convert::to_core::<TlsOptions>(options, "broker_use_ssl")).transpose()?.map(Tls::from),
+            heartbeat: heartbeat.map(seconds).transpose()?,
+        };
+        let config = PublisherConfig {
+            timeout: seconds(timeout)?,
+            buffer_messages: buffer_size,
+            buffer_timeout: seconds(buffer_timeout)?,
+            observer: Arc::new(PythonObserver(observer)),
+            ..PublisherConfig::new(broker)
+        };
+        Ok(Self { core: Arc::new(Core::start(config)?) })
+    }
+
+    /// A message with headers, properties and a body that somebody else made.
+    fn message(
+        &self,
+        route: &Bound<'_, PyDict>,
+        headers: &Bound<'_, PyDict>,
+        properties: &Bound<'_, PyDict>,
+        body: &Bound<'_, PyBytes>,
+    ) -> PyResult<Prepared> {
+        let properties: PropertyOptions = convert::to_core(properties, "properties")?;
+        let id = parse_id(&properties.correlation_id)?;
+        let message = Message {
+            id,
+            headers: Headers::Raw(convert::to_map(headers, "headers")?),
+            properties: properties.into(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        };
+        let route = Arc::new(convert::to_core::<Route>(route, "route")?);
+        Ok(Prepared { core: self.core.clone(), outgoing: Outgoing { route, message } })
+    }
+
+    /// Sends all of them at once and waits for all under one deadline, in
+    /// seconds. Returns an exception or None for each.
+    fn confirm_all<'py>(
+        &self,
+        py: Python<'py>,
+        messages: Vec<PyRef<'py, Prepared>>,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let timeout = seconds(timeout)?;
+        let outgoing: Vec<Outgoing> = messages.iter().map(|message| message.outgoing.clone()).collect();
+        drop(messages);
+        let receipts: Vec<Result<Receipt, PublishError>> =
+            outgoing.into_iter().map(|outgoing| self.core.send(outgoing, Some(timeout))).collect();
+        let outcomes = receipts.into_iter().map(|receipt| match receipt {
+            Ok(receipt) => wait(py, &receipt),
+            Err(error) => Ok(Err(error)),
+        });
+        let outcomes: Vec<Outcome> = outcomes.collect::<PyResult<_>>()?;
+        PyList::new(py, outcomes.into_iter().map(|outcome| outcome.err().map(|error| error::not_sent(py, &error))))
+    }
+
+    /// Waits until the broker has all that was sent before, at most `timeout` seconds.
+    fn flush(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
+        let receipt = self.core.flush(seconds(timeout)?).map_err(|error| error::not_sent(py, &error))?;
+        wait(py, &receipt)?.map_err(|error| error::not_sent(py, &error))
+    }
+
+    /// How many background messages have not reached the broker yet.
+    #[getter]
+    fn buffered(&self) -> usize {
+        self.core.buffered()
+    }
+}
+
+impl Publisher {
+    pub(crate) fn core(&self) -> Arc<Core> {
+        self.core.clone()
+    }
+}
+
+/// A message that is ready to go.
+#[pyclass(frozen, module = "async_signals._native")]
+pub(crate) struct Prepared {
+    pub(crate) core: Arc<Core>,
+    pub(crate) outgoing: Outgoing,
+}
+
+#[pymethods]
+impl Prepared {
+    /// The task's id.
+    #[getter]
+    fn id(&self) -> String {
+        self.outgoing.message.id.to_string()
+    }
+
+    /// The encoded `[args, kwargs, embed]`.
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.outgoing.message.body)
+    }
+
+    /// Sends it and waits until the broker has confirmed it.
+    fn confirm(&self, py: Python<'_>) -> PyResult<()> {
+        let receipt = self.core.send(self.outgoing.clone(), None).map_err(|error| error::not_sent(py, &error))?;
+        wait(py, &receipt)?.map_err(|error| error::not_sent(py, &error))
+    }
+
+    /// Sends it and returns; `callback` is called with an exception or None, on the publisher's thread.
+    fn confirm_later(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let receipt = self.core.send(self.outgoing.clone(), None).map_err(|error| error::not_sent(py, &error))?;
+        // Not with the interpreter's lock held: the callback may come at once.
+        py.detach(|| {
+            receipt.on_settled(move |outcome| {
+                Python::attach(|py| {
+                    let error = outcome.err().map(|error| error::not_sent(py, &error));
+                    if let Err(error) = callback.call1(py, (error,)) {
+                        error.write_unraisable(py, None);
+                    }
+                });
+            });
+        });
+        Ok(())
+    }
+
+    /// Puts it into the buffer of background messages, waiting for room if it must.
+    fn buffer(&self, py: Python<'_>) -> PyResult<()> {
+        buffer(py, &self.core, self.outgoing.clone())
+    }
+
+    /// The same, but without any wait for room.
+    fn try_buffer(&self, py: Python<'_>) -> PyResult<()> {
+        self.core.try_buffer(self.outgoing.clone()).map_err(|error| error::not_sent(py, &error))
+    }
+}
+
+/// Buffers a message; lets other threads run only when it must wait for room.
+pub(crate) fn buffer(py: Python<'_>, core: &Core, outgoing: Outgoing) -> PyResult<()> {
+    let result =
+        if core.has_room(&outgoing) { core.try_buffer(outgoing) } else { py.detach(|| core.buffer(outgoing)) };
+    result.map_err(|error| error::not_sent(py, &error))
+}
+
+/// Waits without the interpreter's lock, and lets Ctrl-C through.
+fn wait(py: Python<'_>, receipt: &Receipt) -> PyResult<Outcome> {
+    loop {
+        if let Some(outcome) = py.detach(|| receipt.wait_for(SIGNAL_CHECK)) {
+            return Ok(outcome);
+        }
+        py.check_signals()?;
+    }
+}
+
+struct PythonObserver(Py<PyAny>);
+
+impl Observer for PythonObserver {
+    fn lost(&self, message: &Message, error: &PublishError) {
+        let id = message.id.to_string();
+        self.call("lost", |py| (id, error::not_sent(py, error)));
+    }
+
+    fn disconnected(&self, error: &BrokerError) {
+        self.call("disconnected", |_| (error.to_string(),));
+    }
+
+    fn reconnected(&self) {
+        self.call("reconnected", |_| ());
+    }
+}
+
+impl PythonObserver {
+    fn call<Arguments>(&self, method: &str, arguments: impl FnOnce(Python<'_>) -> Arguments)
+    where
+        Arguments: for<'py> pyo3::call::PyCallArgs<'py>,
+    {
+        // The interpreter may be on its way out, and then nobody listens.
+        Python::try_attach(|py| {
+            if let Err(error) = self.0.call_method1(py, method, arguments(py)) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsOptions {
+    ca_certs: Option<PathBuf>,
+    certfile: Option<PathBuf>,
+    keyfile: Option<PathBuf>,
+    verify: bool,
+}
+
+impl From<TlsOptions> for Tls {
+    fn from(TlsOptions { ca_certs, certfile, keyfile, verify }: TlsOptions) -> Self {
+        Self { ca_certs, certfile, keyfile, verify }
+    }
+}
+
+/// Properties as `kombu.Producer.publish` has them at the end.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PropertyOptions {
+    content_type: String,
+    content_encoding: String,
+    delivery_mode: u8,
+    priority: u8,
+    pub(crate) correlation_id: String,
+    #[serde(default)]
+    reply_to: Option<String>,
+    /// Milliseconds, as text: AMQP's form.
+    #[serde(default)]
+    expiration: Option<String>,
+}
+
+impl From<PropertyOptions> for Properties {
+    fn from(options: PropertyOptions) -> Self {
+        Self {
+            content_type: options.content_type.into(),
+            content_encoding: options.content_encoding.into(),
+            delivery_mode: options.delivery_mode,
+            priority: options.priority,
+            correlation_id: options.correlation_id,
+            reply_to: options.reply_to.map(Into::into),
+            expiration_ms: options.expiration.and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+pub(crate) fn parse_id(text: &str) -> PyResult<Uuid> {
+    text.parse().map_err(|_| PyValueError::new_err(format!("task id {text:?} is no UUID")))
+}
+
+fn seconds(number: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(number)
+        .map_err(|_| PyValueError::new_err(format!("{number} is no time in seconds")))
+}

@@ -1,0 +1,253 @@
+//! From message to broker: one connection, many senders, one deadline each.
+//!
+//! [`Publisher`] is the handle that every thread and task of a process shares.
+//! Behind it one [pump](self::pump) batches what they send, keeps the
+//! connection, resends after a reconnect with the same id, and tells each
+//! sender what became of its message through a [`Receipt`].
+
+mod buffer;
+mod error;
+mod link;
+mod pump;
+mod receipt;
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use self::{
+    buffer::Buffer,
+    pump::{Entry, Item, Pump},
+    receipt::Slot,
+};
+pub use self::{
+    error::PublishError,
+    receipt::{Outcome, Receipt},
+};
+use crate::{
+    broker::{BrokerConfig, BrokerError},
+    message::{Message, Outgoing},
+};
+
+/// How a [`Publisher`] works.
+#[derive(Clone)]
+pub struct PublisherConfig {
+    /// Which broker.
+    pub broker: BrokerConfig,
+    /// How long a send may take, connecting included.
+    pub timeout: Duration,
+    /// How many background messages may wait at once.
+    pub buffer_messages: usize,
+    /// How many bytes of bodies may wait at once.
+    pub buffer_bytes: usize,
+    /// How long a background send waits for room in a full buffer.
+    pub buffer_timeout: Duration,
+    /// Who is told of what no sender waits for.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl PublisherConfig {
+    /// The defaults: 5 s, 10,000 messages, 64 MiB, 0.1 s, nobody is told.
+    pub fn new(broker: BrokerConfig) -> Self {
+        Self {
+            broker,
+            timeout: Duration::from_secs(5),
+            buffer_messages: 10_000,
+            buffer_bytes: 64 << 20,
+            buffer_timeout: Duration::from_millis(100),
+            observer: Arc::new(()),
+        }
+    }
+}
+
+impl fmt::Debug for PublisherConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublisherConfig").field("broker", &self.broker).field("timeout", &self.timeout).finish()
+    }
+}
+
+/// Hears what no sender waits for. Called on the publisher's thread, which it must not hold up.
+pub trait Observer: Send + Sync {
+    /// A background message will not be delivered.
+    fn lost(&self, _message: &Message, _error: &PublishError) {}
+    /// The connection is gone, or could not be made. Called once until it is back.
+    fn disconnected(&self, _error: &BrokerError) {}
+    /// The connection is back after it was gone.
+    fn reconnected(&self) {}
+}
+
+impl Observer for () {}
+
+/// What the handle and the pump share.
+#[derive(Debug)]
+struct Shared {
+    buffer: Buffer,
+    timeout: Duration,
+    /// What stands in the way just now: told to those whose deadline passes.
+    obstacle: Mutex<Option<BrokerError>>,
+}
+
+impl Shared {
+    fn obstacle(&self) -> Option<BrokerError> {
+        self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_obstacle(&self, error: Option<BrokerError>) -> bool {
+        let mut obstacle = self.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *obstacle, error).is_some()
+    }
+}
+
+/// Sends messages to a broker. Any number of threads and tasks share one.
+///
+/// A publisher belongs to the process that started it: after a fork the child
+/// starts its own, and what was on its way stays the parent's.
+///
+/// ```
+/// use std::sync::Arc;
+/// use async_signals::{broker::BrokerConfig, message::*, publisher::*};
+/// # use bytes::Bytes; use uuid::Uuid;
+/// let publisher = Publisher::start(PublisherConfig::new(BrokerConfig::new("memory://")?))?;
+/// let id = Uuid::new_v4();
+/// let message = Message {
+///     id,
+///     headers: Headers::Raw(Default::default()),
+///     properties: Properties::for_task(id),
+///     body: Bytes::from_static(b"[[], {}, {}]"),
+/// };
+/// publisher.send(Outgoing { route: Arc::new(Route::to_queue("celery")), message }, None)?.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Publisher {
+    items: mpsc::UnboundedSender<Item>,
+    shared: Arc<Shared>,
+    buffer_timeout: Duration,
+    owner: u32,
+}
+
+impl Publisher {
+    /// Starts a publisher with a thread and a runtime of its own. It connects
+    /// when the first message comes.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no thread.
+    pub fn start(config: PublisherConfig) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (publisher, pump) = Self::assemble(config);
+        thread::Builder::new()
+            .name("async-signals-publisher".to_owned())
+            .spawn(move || runtime.block_on(pump.run()))?;
+        Ok(publisher)
+    }
+
+    /// Starts a publisher on the current tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn spawn(config: PublisherConfig) -> Self {
+        let (publisher, pump) = Self::assemble(config);
+        tokio::spawn(pump.run());
+        publisher
+    }
+
+    fn assemble(config: PublisherConfig) -> (Self, Pump) {
+        let (items, received) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            buffer: Buffer::new(config.buffer_messages, config.buffer_bytes),
+            timeout: config.timeout,
+            obstacle: Mutex::default(),
+        });
+        let publisher =
+            Self { items, shared: shared.clone(), buffer_timeout: config.buffer_timeout, owner: std::process::id() };
+        (publisher, Pump::new(config, shared, received))
+    }
+
+    /// Whether this process may use it.
+    pub fn is_ours(&self) -> bool {
+        self.owner == std::process::id()
+    }
+
+    /// Sends one message and gives a receipt for the broker's confirmation,
+    /// which comes within `timeout` (the configured one if none is given).
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Forked`] and [`PublishError::Closed`]; all else is the receipt's.
+    pub fn send(&self, outgoing: Outgoing, timeout: Option<Duration>) -> Result<Receipt, PublishError> {
+        let timeout = timeout.unwrap_or(self.shared.timeout);
+        let slot = Slot::new(timeout);
+        self.push(Item::Send(Entry::confirmed(outgoing, slot.clone())))?;
+        Ok(Receipt { slot })
+    }
+
+    /// Puts one message into the buffer, from which it goes to the broker in
+    /// the background, however long the broker is away. Waits for room in a
+    /// full buffer for at most the configured time.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::BufferFull`], [`PublishError::Forked`] and [`PublishError::Closed`].
+    pub fn buffer(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        self.admit(outgoing, self.buffer_timeout)
+    }
+
+    /// The same without any wait, for callers that must not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::buffer`].
+    pub fn try_buffer(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        self.admit(outgoing, Duration::ZERO)
+    }
+
+    /// Whether a background send of this message would not have to wait just now.
+    pub fn has_room(&self, outgoing: &Outgoing) -> bool {
+        self.shared.buffer.has_room_for(outgoing.message.body.len())
+    }
+
+    fn admit(&self, outgoing: Outgoing, patience: Duration) -> Result<(), PublishError> {
+        self.check_owner()?;
+        let bytes = outgoing.message.body.len();
+        if !self.shared.buffer.admit(bytes, patience) {
+            return Err(PublishError::BufferFull {
+                messages: self.shared.buffer.messages(),
+                last: self.shared.obstacle(),
+            });
+        }
+        self.push(Item::Send(Entry::background(outgoing)))
+    }
+
+    /// A receipt for everything that was sent before: it is settled when the
+    /// broker has it all, or fails at the deadline, with what is left still on its way.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Forked`] and [`PublishError::Closed`].
+    pub fn flush(&self, timeout: Duration) -> Result<Receipt, PublishError> {
+        let slot = Slot::new(timeout);
+        self.push(Item::Flush(slot.clone()))?;
+        Ok(Receipt { slot })
+    }
+
+    /// How many background messages have not reached the broker yet.
+    pub fn buffered(&self) -> usize {
+        self.shared.buffer.messages()
+    }
+
+    fn check_owner(&self) -> Result<(), PublishError> {
+        if self.is_ours() { Ok(()) } else { Err(PublishError::Forked { owner: self.owner }) }
+    }
+
+    fn push(&self, item: Item) -> Result<(), PublishError> {
+        self.check_owner()?;
+        self.items.send(item).map_err(|_| PublishError::Closed)
+    }
+}

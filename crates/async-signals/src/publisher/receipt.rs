@@ -1,0 +1,180 @@
+use std::{
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use super::PublishError;
+use crate::broker::BrokerError;
+
+/// What a message came to.
+pub type Outcome = Result<(), PublishError>;
+
+/// Where a confirmed message stands. Shared by who waits and by the pump.
+#[derive(Debug)]
+pub(super) struct Slot {
+    state: Mutex<State>,
+    settled: Condvar,
+    pub(super) deadline: Instant,
+    timeout: Duration,
+}
+
+struct State {
+    /// Handed to the broker at least once, so that it may have arrived.
+    taken: bool,
+    outcome: Option<Outcome>,
+    listener: Listener,
+}
+
+/// Who is to be told, beside a thread that waits on the condition variable.
+enum Listener {
+    Nobody,
+    Task(Waker),
+    Callback(Box<dyn FnOnce(Outcome) + Send>),
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "State {{ taken: {}, outcome: {:?} }}", self.taken, self.outcome)
+    }
+}
+
+impl Slot {
+    pub(super) fn new(timeout: Duration) -> Arc<Self> {
+        let state = State { taken: false, outcome: None, listener: Listener::Nobody };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            settled: Condvar::new(),
+            deadline: Instant::now() + timeout,
+            timeout,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks the message as handed over. False if nobody wants it any more.
+    pub(super) fn take(&self) -> bool {
+        let mut state = self.lock();
+        state.taken |= state.outcome.is_none();
+        state.outcome.is_none()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().outcome.is_some()
+    }
+
+    /// The first outcome stands; a later one is of no interest to anybody.
+    pub(super) fn settle(&self, outcome: Outcome) {
+        self.settle_with(|_| outcome);
+    }
+
+    /// Settles as too late, because of `last`. False if it was settled before.
+    pub(super) fn expire(&self, last: Option<BrokerError>) -> bool {
+        let timeout = self.timeout;
+        self.settle_with(|taken| Err(PublishError::Deadline { timeout, may_have_arrived: taken, last }))
+    }
+
+    fn settle_with(&self, outcome: impl FnOnce(bool) -> Outcome) -> bool {
+        let mut state = self.lock();
+        if state.outcome.is_some() {
+            return false;
+        }
+        let outcome = outcome(state.taken);
+        state.outcome = Some(outcome.clone());
+        let listener = std::mem::replace(&mut state.listener, Listener::Nobody);
+        drop(state);
+        self.settled.notify_all();
+        match listener {
+            Listener::Nobody => {}
+            Listener::Task(waker) => waker.wake(),
+            Listener::Callback(callback) => callback(outcome),
+        }
+        true
+    }
+}
+
+/// The promise of an outcome for one message. It is kept by the message's deadline.
+///
+/// A thread [waits](Receipt::wait) for it, a task awaits it, and who does
+/// neither can have itself [called](Receipt::on_settled). A receipt that is
+/// dropped leaves the message on its way.
+#[derive(Debug)]
+#[must_use = "a message is only known to be confirmed once its receipt says so"]
+pub struct Receipt {
+    pub(super) slot: Arc<Slot>,
+}
+
+impl Receipt {
+    /// Blocks this thread until the outcome is known, at the latest at the deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] when the message was not confirmed.
+    pub fn wait(&self) -> Outcome {
+        loop {
+            if let Some(outcome) = self.wait_for(Duration::from_secs(3600)) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Blocks this thread for at most `patience`. `None`: not known by then.
+    pub fn wait_for(&self, patience: Duration) -> Option<Outcome> {
+        // The pump keeps the deadline and knows what stood in the way; a thread
+        // speaks for itself only if the pump has not spoken soon after.
+        let last_word = self.slot.deadline + Duration::from_millis(50);
+        let give_up = Instant::now() + patience;
+        let until = give_up.min(last_word);
+        let mut state = self.slot.lock();
+        while state.outcome.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(state);
+                if last_word <= give_up {
+                    self.slot.expire(None);
+                    return self.outcome();
+                }
+                return None;
+            }
+            state = self.slot.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.outcome.clone()
+    }
+
+    /// The outcome, if it is known yet.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.slot.lock().outcome.clone()
+    }
+
+    /// Calls `callback` with the outcome: at once if it is known, else later on
+    /// the publisher's thread, which it must not hold up.
+    pub fn on_settled(self, callback: impl FnOnce(Outcome) + Send + 'static) {
+        let mut state = self.slot.lock();
+        match &state.outcome {
+            Some(outcome) => {
+                let outcome = outcome.clone();
+                drop(state);
+                callback(outcome);
+            }
+            None => state.listener = Listener::Callback(Box::new(callback)),
+        }
+    }
+}
+
+impl Future for Receipt {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let mut state = self.slot.lock();
+        match &state.outcome {
+            Some(outcome) => Poll::Ready(outcome.clone()),
+            None => {
+                state.listener = Listener::Task(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}

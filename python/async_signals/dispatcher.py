@@ -1,0 +1,287 @@
+"""``AsyncSignal``: a Django signal whose receivers run in a worker."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.dispatch import Signal
+from django.dispatch.dispatcher import logger
+
+from . import names, sending, settings
+from .errors import CeleryNotConfigured, UndeclaredArgument
+from .senders import SenderCache, SenderKeys
+from .sent import Sent
+
+Receiver = Callable[..., Any]
+
+_ON_MISSING = ("raise", "skip", "none")
+_OPTIONS = frozenset(
+    {"countdown", "eta", "expires", "priority", "queue", "task_id", "durability", "on_commit", "database"}
+)
+
+
+class AsyncSignal(Signal):
+    """A signal that is sent through Celery: one send is one task, and a worker calls the receivers.
+
+    Everything about receivers (connect, disconnect, weak references, ...) is
+    ``django.dispatch.Signal``'s own.
+
+    Arguments:
+        providing_args: The names of the arguments that are sent along. Sending another one warns.
+        queue: The Celery queue for the signal's tasks; Celery's default queue if None.
+        name: The name by which workers know the signal; ``module.variable`` if None.
+        aliases: Older names, which are still received.
+        use_caching: Django's: keep the receivers of each sender.
+        strict: Makes sending an argument that providing_args do not name a TypeError.
+        durability: ``"confirmed"`` returns when the broker has the message, ``"background"`` when it is buffered.
+        on_commit: Whether a send inside a transaction waits for the commit.
+        priority: The priority of the signal's tasks, 0 to 255 (0 to 9 on Redis).
+        expires: After how many seconds a worker leaves the signal alone.
+        on_missing: What a worker does about a model instance that is gone by then: ``"raise"`` fails the task,
+            ``"skip"`` calls no receiver, ``"none"`` passes None.
+    """
+
+    def __init__(
+        self,
+        providing_args: Iterable[str] | None = None,
+        queue: str | None = None,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        use_caching: bool = False,
+        strict: bool = False,
+        durability: str | None = None,
+        on_commit: bool | None = None,
+        priority: int | None = None,
+        expires: float | None = None,
+        on_missing: str = "raise",
+    ) -> None:
+        super().__init__(use_caching=use_caching)
+        self._keys = SenderKeys()
+        if use_caching:
+            self.sender_receivers_cache = SenderCache(self._keys)
+        self.providing_args = None if providing_args is None else frozenset(_names(providing_args))
+        self.queue = queue
+        self.aliases = tuple(aliases)
+        self.strict = strict
+        self.priority = _number("priority", priority, 0, 255)
+        self.expires = expires if expires is None else _seconds("expires", expires)
+        self.on_missing = _one_of("on_missing", on_missing, _ON_MISSING)
+        self.durability = None if durability is None else _durability(durability)
+        self.on_commit = on_commit
+        self._name = name
+        self._definition = names.Definition.of_caller(self)
+        self._way: sending.Way | None = None
+        if strict and self.providing_args is None:
+            raise TypeError("strict=True needs providing_args: the names that may be sent")
+        if queue is not None and not (isinstance(queue, str) and queue):
+            raise TypeError(f"queue must be the name of a Celery queue, not {queue!r}")
+        names.register(self)
+
+    @property
+    def name(self) -> str:
+        """The wire name. Raises NoWireName where there is none."""
+        return names.name_of(self)
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        names.named(self, f"{owner.__module__}.{owner.__qualname__}.{attribute}")
+
+    def __repr__(self) -> str:
+        return f"<AsyncSignal {self._name or f'made at {self._definition}'}>"
+
+    # Receivers: Django's own code, with senders told apart by their labels too.
+
+    def connect(self, receiver: Receiver, sender: Any = None, weak: bool = True, dispatch_uid: Any = None) -> None:
+        """Connects a receiver, as ``django.dispatch.Signal.connect`` does."""
+        super().connect(receiver, self._keys.for_connect(sender), weak, dispatch_uid)
+
+    def disconnect(self, receiver: Receiver | None = None, sender: Any = None, dispatch_uid: Any = None) -> bool:
+        """Disconnects a receiver, as ``django.dispatch.Signal.disconnect`` does."""
+        return super().disconnect(receiver, self._keys.for_lookup(sender), dispatch_uid)  # type: ignore[no-any-return]
+
+    def _live_receivers(self, sender: Any) -> Any:
+        return super()._live_receivers(self._keys.for_lookup(sender))
+
+    def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
+        # Django asks for __qualname__, which functools.partial and callable instances lack.
+        logger.error(
+            "Error calling %s in Signal.send_robust() (%s)", receiver_name(receiver), err, exc_info=err
+        )
+
+    # Sending.
+
+    def send(self, sender: Any, **named: Any) -> Sent:
+        """Sends the signal: one Celery task, which calls the receivers in a worker.
+
+        Without a configured Celery the receivers are called here, as Django would.
+
+        Arguments:
+            sender: Who sends: None, a str, int, enum member, class, model or model instance.
+            named: What the receivers are called with.
+
+        Returns:
+            A list of ``(receiver, response)`` pairs, empty when the signal went to Celery, with the task's ``id``.
+
+        Raises:
+            SignalNotSent: It was not handed over.
+            TypeError: Something in it cannot be sent; the message says what.
+        """
+        return sending.send(self, sender, named, _NO_OPTIONS, robust=False)
+
+    def send_robust(self, sender: Any, **named: Any) -> Sent:
+        """The same; receivers that are called here do not stop one another by failing."""
+        return sending.send(self, sender, named, _NO_OPTIONS, robust=True)
+
+    async def asend(self, sender: Any, **named: Any) -> Sent:
+        """As ``send``, without blocking the event loop and without waiting for a transaction."""
+        return await sending.asend(self, sender, named, _NO_OPTIONS, robust=False)
+
+    async def asend_robust(self, sender: Any, **named: Any) -> Sent:
+        """As ``send_robust``, without blocking the event loop and without waiting for a transaction."""
+        return await sending.asend(self, sender, named, _NO_OPTIONS, robust=True)
+
+    def options(self, **options: Any) -> SignalOptions:
+        """The signal with options for one send: ``signal.options(countdown=30).send(...)``.
+
+        Arguments:
+            countdown: Seconds until receivers may run.
+            eta: The time until which receivers wait.
+            expires: Seconds, or the time, after which a worker leaves it alone.
+            priority: As the signal's.
+            queue: As the signal's.
+            task_id: The task's id, a UUID.
+            durability: As the signal's.
+            on_commit: As the signal's.
+            database: The alias of the database whose transaction counts.
+        """
+        unknown = sorted(set(options) - _OPTIONS)
+        if unknown:
+            raise TypeError(
+                f"options() has no {', '.join(map(repr, unknown))}; it has {', '.join(sorted(_OPTIONS))}"
+            )
+        if options.get("durability") is not None:
+            _durability(options["durability"])
+        if options.get("priority") is not None:
+            _number("priority", options["priority"], 0, 255)
+        return SignalOptions(self, options)
+
+    def call_receivers(self, sender: Any, named: dict[str, Any]) -> list[tuple[Receiver, Any]]:
+        """Calls the receivers here, all of them whatever they raise."""
+        return super().send_robust(sender, **named)  # type: ignore[no-any-return]
+
+    def _celery_options(self) -> dict[str, Any]:
+        options = {"queue": self.queue, "priority": self.priority, "expires": self.expires}
+        return {option: value for option, value in options.items() if value is not None}
+
+    def _check_arguments(self, named: dict[str, Any]) -> None:
+        declared = self.providing_args
+        if declared is None or named.keys() <= declared:
+            return
+        unknown = ", ".join(repr(name) for name in named if name not in declared)
+        text = (
+            f"{self!r} is sent with {unknown}, which its providing_args do not name "
+            f"({', '.join(sorted(declared)) or 'they name nothing'})"
+        )
+        if self.strict:
+            raise TypeError(text)
+        warnings.warn(text, UndeclaredArgument, stacklevel=caller_level())
+
+
+class SignalOptions:
+    """A signal with options for the sends that are made through it."""
+
+    __slots__ = ("_options", "_signal")
+
+    def __init__(self, signal: AsyncSignal, options: dict[str, Any]) -> None:
+        self._signal = signal
+        self._options = options
+
+    def send(self, sender: Any, **named: Any) -> Sent:
+        """As ``AsyncSignal.send``."""
+        return sending.send(self._signal, sender, named, self._options, robust=False)
+
+    def send_robust(self, sender: Any, **named: Any) -> Sent:
+        """As ``AsyncSignal.send_robust``."""
+        return sending.send(self._signal, sender, named, self._options, robust=True)
+
+    async def asend(self, sender: Any, **named: Any) -> Sent:
+        """As ``AsyncSignal.asend``."""
+        return await sending.asend(self._signal, sender, named, self._options, robust=False)
+
+    async def asend_robust(self, sender: Any, **named: Any) -> Sent:
+        """As ``AsyncSignal.asend_robust``."""
+        return await sending.asend(self._signal, sender, named, self._options, robust=True)
+
+
+_NO_OPTIONS: dict[str, Any] = {}
+
+
+def receiver_name(receiver: Receiver) -> str:
+    """How a log names a receiver, whatever kind of callable it is."""
+    while isinstance(receiver, functools.partial):
+        receiver = receiver.func
+    name = getattr(receiver, "__qualname__", None) or type(receiver).__qualname__
+    return str(name)
+
+
+def caller_level() -> int:
+    """The stacklevel of the first frame outside this package, for ``warnings.warn`` one frame up."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and (frame.f_globals.get("__package__") == __package__):
+        frame = frame.f_back
+        level += 1
+    return level
+
+
+def warn_not_configured() -> None:
+    """Says once for each place of the program that its signals run where they are sent."""
+    warnings.warn(
+        "Celery is not configured: no Celery app has a broker_url, so the receivers run here, synchronously; "
+        "set broker_url in Celery's settings, or ASYNC_SIGNALS['app'] to the app that has one",
+        CeleryNotConfigured,
+        stacklevel=caller_level(),
+    )
+
+
+def _names(providing_args: Iterable[str]) -> list[str]:
+    if isinstance(providing_args, str):
+        raise TypeError(f"providing_args must be several names: write ({providing_args!r},)")
+    given = list(providing_args)
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"providing_args holds names, not {name!r}")
+    return given
+
+
+def _durability(value: Any) -> str:
+    if value == "outbox":
+        raise ValueError(
+            'durability="outbox" does not exist yet; use "confirmed", which is sent after the commit of a transaction'
+        )
+    return _one_of("durability", value, settings.DURABILITIES)
+
+
+def _one_of(option: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{option} is {value!r}; use one of {', '.join(map(repr, choices))}")
+    return str(value)
+
+
+def _number(option: str, value: Any, lowest: int, highest: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise ValueError(f"{option} is {value!r}; use a whole number from {lowest} to {highest}")
+    return value
+
+
+def _seconds(option: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise ValueError(f"{option} is {value!r}; use a number of seconds above 0")
+    return value
+
+

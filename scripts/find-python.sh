@@ -1,0 +1,32 @@
+#!/bin/sh
+# Prints the first CPython that is at least MAJOR.MINOR (default 3.10): on PATH, else among pyenv's.
+# Fails, saying what to install, when there is none.
+set -u
+wanted=${1:-3.10}
+
+suits() {
+    "$1" - "$wanted" 2>/dev/null <<'PY'
+import sys, sysconfig
+wanted = tuple(map(int, sys.argv[1].split(".")))
+# The stable ABI that the native module is built for does not cover the free-threaded builds.
+usable = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+sys.exit(not (usable and sys.version_info[:2] >= wanted))
+PY
+}
+
+for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do
+    if suits "$name"; then
+        command -v "$name"
+        exit 0
+    fi
+done
+if command -v pyenv >/dev/null 2>&1; then
+    for candidate in "$(pyenv root)"/versions/*/bin/python3; do
+        if suits "$candidate"; then
+            echo "$candidate"
+            exit 0
+        fi
+    done
+fi
+echo "No CPython >= $wanted on PATH. Install one, or name it: make PYTHON=/path/to/python3" >&2
+exit 1

@@ -1,0 +1,115 @@
+"""Private servers for the session, and a fresh project for each test."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers import rabbitmq, redis
+from servers.project import Broker, Project
+from servers.rabbitmq import RabbitmqServer
+from servers.redis import RedisServer
+from servers.sqlite import SqliteBroker
+
+BROKERS = ("redis", "rabbitmq", "sqlite")
+MakeProject = Callable[..., Project]
+
+
+def need(program: str | None, name: str) -> None:
+    """A server that is not installed is an error in continuous integration, and a skip elsewhere."""
+    if program is None:
+        word = f"{name} is not installed: `make servers` installs it"
+        if os.environ.get("CI"):
+            pytest.fail(word)
+        pytest.skip(word)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def versions(record_testsuite_property: Callable[[str, object], None]) -> None:
+    """For the table of what ran against what."""
+    import celery
+    import django
+
+    record_testsuite_property("Python", platform.python_version())
+    record_testsuite_property("Django", django.__version__)
+    record_testsuite_property("Celery", celery.__version__)
+
+
+@pytest.fixture(scope="session")
+def redis_server(
+    tmp_path_factory: pytest.TempPathFactory, record_testsuite_property: Callable[[str, object], None]
+) -> Iterator[RedisServer]:
+    need(redis.program(), "redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    record_testsuite_property("redis", server.version())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(
+    tmp_path_factory: pytest.TempPathFactory, record_testsuite_property: Callable[[str, object], None]
+) -> Iterator[RabbitmqServer]:
+    need(rabbitmq.program(), "rabbitmq-server")
+    server = RabbitmqServer(tmp_path_factory.mktemp("rabbitmq"))
+    record_testsuite_property("rabbitmq", server.version())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_broker(
+    tmp_path_factory: pytest.TempPathFactory, record_testsuite_property: Callable[[str, object], None]
+) -> SqliteBroker:
+    broker = SqliteBroker(tmp_path_factory.mktemp("sqlite"))
+    record_testsuite_property("sqlite", broker.version())
+    return broker
+
+
+FIXTURES = {"redis": "redis_server", "rabbitmq": "rabbitmq_server", "sqlite": "sqlite_broker"}
+
+
+@pytest.fixture(scope="session", params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Each of the three brokers in turn."""
+    server: Broker = request.getfixturevalue(FIXTURES[request.param])
+    return server
+
+
+def projects(folder: Path) -> Iterator[MakeProject]:
+    """Makes projects in folders of their own, and closes them at the end."""
+    made: list[Project] = []
+
+    def make(broker: Broker | None, **arguments: Any) -> Project:
+        place = folder / f"project-{len(made) + 1}"
+        place.mkdir()
+        url = arguments.pop("url", broker.fresh_url() if broker else None)
+        made.append(Project(place, url, broker, **arguments))
+        return made[-1]
+
+    yield make
+    for project in made:
+        project.close()
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Iterator[MakeProject]:
+    """`make_project(broker, installed=…, settings="…")`: a project on a place of its own on the broker."""
+    yield from projects(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def make_lasting_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeProject]:
+    """The same, for projects that all tests of a module share."""
+    yield from projects(tmp_path_factory.mktemp("projects"))
+
+
+@pytest.fixture
+def project(make_project: MakeProject, broker: Broker) -> Project:
+    """A project on each of the brokers in turn, without a worker."""
+    return make_project(broker)

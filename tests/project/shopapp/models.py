@@ -1,0 +1,77 @@
+"""The models of the shop, and its receivers: modules of models are imported early in every process."""
+
+from typing import Any
+
+from async_signals import signals as async_signals
+from django.db import models
+from django.dispatch import receiver
+
+from shopapp import signals
+from shopapp.effects import record
+
+
+class Order(models.Model):
+    reference = models.CharField(max_length=40, default="")
+
+    def __str__(self) -> str:
+        return f"order {self.pk}"
+
+
+# By hand …
+def my_callback(sender: Any, **kwargs: Any) -> None:
+    record("my_callback", sender, **kwargs)
+
+
+async_signals.request_finished.connect(my_callback)
+
+
+# … and by the decorator that Django has for it.
+@receiver(async_signals.request_finished)
+def decorated(sender: Any, **kwargs: Any) -> None:
+    record("decorated", sender, **kwargs)
+
+
+@receiver(async_signals.request_started)
+def started(sender: Any, **kwargs: Any) -> None:
+    record("started", sender, **kwargs)
+
+
+@receiver(signals.my_signal)
+def mine(sender: Any, **kwargs: Any) -> None:
+    record("mine", sender, **kwargs)
+
+
+@receiver(signals.request_started)
+def with_arguments(sender: Any, host: str, path: str, **kwargs: Any) -> None:
+    record("with_arguments", sender, host=host, path=path, **kwargs)
+
+
+@receiver(signals.routed_signal)
+def routed_first(sender: Any, **kwargs: Any) -> None:
+    record("routed_first", sender, **kwargs)
+
+
+@receiver(signals.routed_signal)
+def routed_second(sender: Any, **kwargs: Any) -> None:
+    record("routed_second", sender, **kwargs)
+
+
+@receiver(signals.order_placed)
+def ordered(sender: Any, order_id: int, **kwargs: Any) -> None:
+    record("ordered", sender, order_id=order_id, **kwargs)
+
+
+@receiver(signals.order_placed, sender=Order)
+def ordered_by_class(sender: Any, order_id: int, **kwargs: Any) -> None:
+    record("ordered_by_class", sender, order_id=order_id, **kwargs)
+
+
+@receiver(signals.synchronous)
+def at_once(sender: Any, **kwargs: Any) -> None:
+    record("at_once", sender, **kwargs)
+
+
+# The documentation's own words.
+@receiver(async_signals.request_finished)
+def printing(sender: Any, **kwargs: Any) -> None:
+    print("Request finished!")

@@ -1,0 +1,1 @@
+"""The servers and workers that the tests start for themselves: private, on free ports, in folders of their own."""

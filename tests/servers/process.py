@@ -1,0 +1,123 @@
+"""A program under test: its own process group, its output kept, its readiness an event."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Process:
+    """Starts a program and follows what it prints.
+
+    Arguments:
+        command: the program and its arguments.
+        env: its whole environment.
+        cwd: the folder it runs in.
+    """
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
+        self.name = Path(command[0]).name
+        self._lines: list[str] = []
+        self._printed = threading.Condition()
+        self._ended = False
+        # A group of its own, so that a kill reaches its children and a Ctrl-C at the terminal does not reach it.
+        self._process = subprocess.Popen(
+            command,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"output of {self.name}", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError):  # closed under the reader's hands by `kill`
+            for line in self._process.stdout:
+                with self._printed:
+                    self._lines.append(line.rstrip("\n"))
+                    self._printed.notify_all()
+        with self._printed:
+            self._ended = True
+            self._printed.notify_all()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """Everything it has printed so far."""
+        with self._printed:
+            return "\n".join(self._lines)
+
+    def wait_for(self, text: str, *, timeout: float = 60, since: int = 0) -> str:
+        """Waits until a line holding `text` is printed, counted from line `since` on, and returns that line."""
+
+        def found() -> str | None:
+            return next((line for line in self._lines[since:] if text in line), None)
+
+        line = self._wait(lambda: found() is not None or self._ended, timeout) and found()
+        if not line:
+            raise AssertionError(f"{self.name} never printed {text!r} in {timeout} s; it printed:\n{self.output}")
+        return str(line)
+
+    def _wait(self, happened: Callable[[], bool], timeout: float) -> bool:
+        with self._printed:
+            return self._printed.wait_for(happened, timeout)
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Sends a signal to the program and its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def pause(self) -> None:
+        """Freezes it as it stands: its connections stay open and nothing answers."""
+        self.signal_group(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal_group(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9, children and all."""
+        self.signal_group(signal.SIGKILL)
+        self._finish(10)
+
+    def stop(self, timeout: float = 15) -> int:
+        """Asks it to end, kills what is left after `timeout` seconds, and returns its exit code."""
+        self.resume()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        self._finish(timeout)
+        return int(self._process.returncode)
+
+    def _finish(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        # Whatever the program left running belongs to the group still.
+        self.signal_group(signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(max(0.1, deadline - time.monotonic()))

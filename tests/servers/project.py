@@ -1,0 +1,171 @@
+"""One test's copy of the test project: its settings, its database, its place on a broker, its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, Protocol
+
+import kombu
+
+from servers.effects import Effects
+from servers.worker import QUEUES, Worker
+
+SOURCE = Path(__file__).parents[1] / "project"
+REPORT = "snippet-report: "
+
+
+class Broker(Protocol):
+    """What the tests ask of a broker, of whichever kind."""
+
+    def fresh_url(self) -> str:
+        """A place on it that no other test uses."""
+
+    def queues(self, url: str) -> dict[str, int]:
+        """How many messages wait in which queue; empty queues are not told."""
+
+
+@dataclass
+class Report:
+    """What came of a snippet."""
+
+    result: Any
+    error: dict[str, Any] | None
+    warnings: list[dict[str, Any]]
+    output: str
+    returncode: int
+
+    def warned(self, kind: str) -> list[dict[str, Any]]:
+        return [warning for warning in self.warnings if kind in warning["kinds"]]
+
+    def failed(self, kind: str) -> str:
+        """The text of the exception, which must be of this kind."""
+        assert self.error is not None, f"nothing was raised; the result is {self.result!r}"
+        assert kind in self.error["kinds"], self.error["traceback"]
+        return str(self.error["text"])
+
+
+@dataclass
+class Project:
+    """A Django project on a broker of its own.
+
+    Arguments:
+        folder: an empty folder.
+        url: the broker's URL, or None for a project that configures none.
+        broker: who can tell what waits on it.
+        installed: whether `async_signals` is in INSTALLED_APPS.
+        settings: lines that its settings end with.
+        transport_options: what kombu needs to read the queues back, where the settings say so too.
+    """
+
+    folder: Path
+    url: str | None
+    broker: Broker | None = None
+    installed: bool = True
+    settings: str = ""
+    transport_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lines = ["from proj import settings as shared"]
+        if self.installed:
+            lines.append('INSTALLED_APPS = ["async_signals", *shared.INSTALLED_APPS]')
+        if self.url:
+            lines.append(f"CELERY_BROKER_URL = {self.url!r}")
+        (self.folder / "local_settings.py").write_text("\n".join([*lines, dedent(self.settings), ""]))
+        self.effects = Effects(self.folder / "effects")
+
+    def close(self) -> None:
+        self.effects.close()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of the project's processes."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("CELERY", "DJANGO"))}
+        paths = [str(self.folder), str(SOURCE), *filter(None, [inherited.get("PYTHONPATH")])]
+        return {
+            **inherited,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "DJANGO_SETTINGS_MODULE": "proj.settings",
+            "PROJECT_FOLDER": str(self.folder),
+            "EFFECTS": str(self.effects.path),
+            # A worker started as root says so at length.
+            "C_FORCE_ROOT": "1",
+        }
+
+    def python(
+        self, *arguments: str, code: str = "", env: Mapping[str, str] | None = None, timeout: float = 90
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the project's Python to its end."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={**self.env, **(env or {})},
+            cwd=self.folder,
+            input=code,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def manage(self, *arguments: str, timeout: float = 90) -> str:
+        """Runs `manage.py`, which must succeed, and returns what it printed."""
+        done = self.python(str(SOURCE / "manage.py"), *arguments, timeout=timeout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def migrate(self) -> None:
+        """Creates the tables, in both databases."""
+        for database in ("default", "other"):
+            self.manage("migrate", "--run-syncdb", "--verbosity", "0", "--database", database)
+
+    def attempt(self, code: str, *, env: Mapping[str, str] | None = None, timeout: float = 90) -> Report:
+        """Runs a user's code in a process of its own, and tells what came of it, exception included."""
+        done = self.python(str(SOURCE / "run_snippet.py"), code=dedent(code), env=env, timeout=timeout)
+        told = [line for line in done.stdout.splitlines() if line.startswith(REPORT)]
+        assert told, f"the process ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return Report(
+            **json.loads(told[-1].removeprefix(REPORT)),
+            output=done.stdout + done.stderr,
+            returncode=done.returncode,
+        )
+
+    def run(self, code: str, *, env: Mapping[str, str] | None = None, timeout: float = 90) -> Report:
+        """Runs a user's code in a process of its own; it must neither raise nor warn, nor end badly."""
+        report = self.attempt(code, env=env, timeout=timeout)
+        assert report.error is None, report.error["traceback"] + report.output
+        assert report.returncode == 0, report.output
+        assert not report.warnings, report.warnings
+        return report
+
+    @contextlib.contextmanager
+    def worker(self, queues: Sequence[str] = QUEUES, options: Sequence[str] = ()) -> Iterator[Worker]:
+        """A stock Celery worker, for as long as the block runs."""
+        worker = Worker(self.folder, self.env, queues, options)
+        try:
+            yield worker
+        finally:
+            worker.stop()
+
+    def queues(self) -> dict[str, int]:
+        """How many messages wait in which queue, on all of this project's broker."""
+        assert self.url is not None
+        assert self.broker is not None
+        return self.broker.queues(self.url)
+
+    def take(self, queue: str) -> list[kombu.Message]:
+        """Takes all messages out of a queue, read as Celery reads them."""
+        assert self.url is not None
+        with (
+            kombu.Connection(self.url, transport_options=dict(self.transport_options)) as connection,
+            connection.channel() as channel,
+        ):
+            return list(iter(lambda: channel.basic_get(queue, no_ack=True), None))

@@ -1,0 +1,149 @@
+"""A private RabbitMQ node: own port, own data, own cookie, own port mapper; never the system's service."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from servers.process import Process, free_port
+
+VHOSTS = 96
+USER, PASSWORD = "guest", "guest"
+
+
+def program(name: str = "rabbitmq-server") -> str | None:
+    """RabbitMQ's own script of this name, if it is installed.
+
+    Debian's wrapper on PATH changes to the user `rabbitmq`, who cannot write to a test's folder; the scripts that it
+    calls do not.
+    """
+    beside = sorted(glob.glob("/usr/lib/rabbitmq/bin")) + sorted(glob.glob("/usr/lib/rabbitmq/lib/*/sbin"))
+    return shutil.which(name, path=os.pathsep.join(beside)) or shutil.which(name)
+
+
+class RabbitmqServer:
+    """Starts a node with some virtual hosts to hand out; `config` are lines for its rabbitmq.conf."""
+
+    def __init__(self, folder: Path, config: Mapping[str, str] | None = None, *, vhosts: int = VHOSTS) -> None:
+        found = program()
+        assert found is not None, "ask for the `rabbitmq_server` fixture, which skips where no server is installed"
+        self._program = found
+        self.folder = folder
+        self.port = free_port()
+        self._next_vhost = 0
+        self._vhosts = vhosts
+        self._mapper_port = free_port()
+        self._config = {
+            "listeners.tcp.1": f"127.0.0.1:{self.port}",
+            "load_definitions": str(folder / "definitions.json"),
+            "disk_free_limit.absolute": "10MB",
+            **(config or {}),
+        }
+        self._node = f"test-{self.port}@localhost"
+        self._prepare()
+        self.start()
+
+    def _prepare(self) -> None:
+        (self.folder / "rabbitmq.conf").write_text("".join(f"{key} = {value}\n" for key, value in self._config.items()))
+        (self.folder / "plugins").write_text("[].\n")
+        (self.folder / "environment").write_text("")
+        cookie = self.folder / ".erlang.cookie"
+        cookie.write_text(f"cookie{os.getpid()}x{self.port}")
+        cookie.chmod(0o400)
+        names = ["/", *(f"test-{number}" for number in range(1, self._vhosts + 1))]
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        definitions = {
+            "users": [{"name": USER, "password": PASSWORD, "tags": "administrator"}],
+            "vhosts": [{"name": name} for name in names],
+            "permissions": [{"user": USER, "vhost": name, **everything} for name in names],
+        }
+        (self.folder / "definitions.json").write_text(json.dumps(definitions))
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        folder = self.folder
+        return {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(folder),
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "environment"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            # Two busy schedulers are plenty for a test's broker and leave the machine to the tests.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+        }
+
+    def start(self) -> None:
+        """Starts it, again after a `kill`, on the same port and data."""
+        self._dist_port = free_port()
+        # The port mapper would be started as a daemon and stay behind: it is started here, as a child of ours.
+        mapper = shutil.which("epmd")
+        assert mapper is not None, "Erlang's epmd is not on PATH, though RabbitMQ is installed"
+        self._mapper = Process(
+            [mapper, "-port", str(self._mapper_port), "-address", "127.0.0.1", "-d"],
+            env=self._environment,
+            cwd=self.folder,
+        )
+        self._mapper.wait_for("epmd running")
+        self.process = Process([self._program], env=self._environment, cwd=self.folder)
+        self.process.wait_for("Server startup complete", timeout=120)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self._mapper.kill()
+
+    def stop(self) -> None:
+        self.process.stop()
+        self._mapper.kill()
+
+    def url(self, vhost: str = "/", *, password: str = PASSWORD) -> str:
+        return f"amqp://{USER}:{password}@127.0.0.1:{self.port}/{'%2F' if vhost == '/' else vhost}"
+
+    def fresh_url(self) -> str:
+        """The URL of a virtual host that no test has used; each node has a fixed number of them."""
+        self._next_vhost += 1
+        assert self._next_vhost <= self._vhosts, "raise VHOSTS in tests/servers/rabbitmq.py"
+        return self.url(f"test-{self._next_vhost}")
+
+    def queues(self, url: str) -> dict[str, int]:
+        """How many messages wait in which queue of the virtual host that `url` names."""
+        vhost = unquote(urlsplit(url).path[1:])
+        rows = self.control("list_queues", "--vhost", vhost, "--no-table-headers", "name", "messages").splitlines()
+        counted = {name: int(count) for name, count in (row.rsplit("\t", 1) for row in rows)}
+        return {name: count for name, count in counted.items() if count}
+
+    def control(self, *arguments: str) -> str:
+        """Runs rabbitmqctl on the node and returns what it printed."""
+        found = program("rabbitmqctl")
+        assert found is not None
+        done = subprocess.run(
+            [found, "--quiet", "--node", self._node, *arguments],
+            env=self._environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def version(self) -> str:
+        return self.control("version").strip()

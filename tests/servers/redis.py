@@ -1,0 +1,73 @@
+"""A private Redis (or Valkey) on a free port."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from redis import Redis
+
+from servers.process import Process, free_port
+
+PROGRAMS = ("redis-server", "valkey-server")
+DATABASES = 4096
+
+
+def program() -> str | None:
+    """The server's program, if it is installed."""
+    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+
+
+class RedisServer:
+    """Starts the server; `options` are its own, such as `["--appendonly", "yes"]`."""
+
+    def __init__(self, folder: Path, options: Sequence[str] = (), *, password: str | None = None) -> None:
+        found = program()
+        assert found is not None, "ask for the `redis_server` fixture, which skips where no server is installed"
+        self.folder = folder
+        self.port = free_port()
+        self.password = password
+        self._next_database = 0
+        self._command = [
+            found,
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--databases", str(DATABASES)),
+            *("--save", "", *options),
+            *(("--requirepass", password) if password else ()),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, again after a `kill`, on the same port and data."""
+        self.process = Process(self._command, env={"PATH": "/usr/bin:/bin"}, cwd=self.folder)
+        self.process.wait_for("eady to accept connections")
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def fresh_url(self) -> str:
+        """The URL of a database that no test has used."""
+        self._next_database += 1
+        assert self._next_database < DATABASES
+        return self.url(self._next_database)
+
+    def url(self, database: int = 0, *, scheme: str = "redis") -> str:
+        secret = f":{self.password}@" if self.password else ""
+        return f"{scheme}://{secret}127.0.0.1:{self.port}/{database}"
+
+    def client(self, url: str) -> Redis:
+        """A client of the database that `url` names."""
+        return Redis.from_url(url)
+
+    def queues(self, url: str) -> dict[str, int]:
+        """How many messages wait in which list of the database that `url` names."""
+        with self.client(url) as client:
+            lists = [key for key in client.keys("*") if client.type(key) == b"list"]
+            return {key.decode(): client.llen(key) for key in lists}
+
+    def version(self) -> str:
+        with self.client(self.url()) as client:
+            return str(client.info("server")["redis_version"])
