@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import click
+
 from walkthrough.account import Account, facts, heading, tell, tell_order
 from walkthrough.customer import Customer, UnexpectedAnswer
 from walkthrough.processes import Child, Household, ProcessFailed
@@ -48,9 +49,7 @@ class Worker:
 
 
 WORKERS = {
-    "celery": Worker(
-        "celery -A shop_site worker -Q {queues} --concurrency 2 -l INFO", r"\bready\."
-    ),
+    "celery": Worker("celery -A shop_site worker -Q {queues} --concurrency 2 -l INFO", r"\bready\."),
 }
 
 
@@ -61,7 +60,7 @@ WORKERS = {
 @click.option("--port", default=0, help="The site's port.  [default: a free one]")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for effects.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def main(
+def main(  # noqa: PLR0917  (click passes them by name)
     broker: str | None, worker: str, serve: bool, port: int, timeout: float, as_json: bool
 ) -> None:
     """Run a tea shop whose receivers work in another process."""
@@ -153,9 +152,7 @@ class Shop:
         customer = Customer(self.address)
         placed = []
         for visit in VISITS:
-            placed.append(
-                customer.place_order(visit.name, visit.email, visit.basket, visit.jam_printer)
-            )
+            placed.append(customer.place_order(visit.name, visit.email, visit.basket, visit.jam_printer))
             self.say.order(visit, placed[-1])
 
         orders: list[dict[str, Any]] = []
@@ -168,11 +165,7 @@ class Shop:
             activity = customer.get_json("/activity.json")
             effects[:] = effects_of_all(activity, self.worker.owns)
             for visit, order in zip(VISITS, orders, strict=True):
-                effects.extend(
-                    effects_of_order(
-                        visit, order, activity["site_pid"], self.worker.owns, self.queues
-                    )
-                )
+                effects.extend(effects_of_order(visit, order, activity["site_pid"], self.worker.owns, self.queues))
             there = sum(effect.there for effect in effects)
             waited = time.monotonic() - started
             self.say.progress(f"waiting for the receivers: {there} effects after {waited:.1f} s")

@@ -9,9 +9,7 @@ from .models import Order, OrderLine, Product
 from .signals import basket_priced, order_placed, payment_taken
 
 
-def place_order(
-    *, customer: str, email: str, quantities: Mapping[Product, int], jam_printer: bool = False
-) -> Order:
+def place_order(*, customer: str, email: str, quantities: Mapping[Product, int], jam_printer: bool = False) -> Order:
     """Write the order down and tell the house.
 
     Both asynchronous signals are published when the transaction has committed; were it

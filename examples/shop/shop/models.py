@@ -18,7 +18,7 @@ class Product(models.Model):
     reorder_at = models.IntegerField(default=3)
 
     class Meta:
-        ordering = ["pk"]
+        ordering = ("pk",)
 
     def __str__(self) -> str:
         return self.name
@@ -36,7 +36,7 @@ class Order(models.Model):
     paid_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["-pk"]
+        ordering = ("-pk",)
 
     def __str__(self) -> str:
         return f"Order {self.pk}"
@@ -55,7 +55,7 @@ class OrderLine(models.Model):
     unit_price = models.DecimalField(max_digits=8, decimal_places=2)
 
     class Meta:
-        ordering = ["pk"]
+        ordering = ("pk",)
 
     def __str__(self) -> str:
         return f"{self.quantity} × {self.product}"
@@ -75,7 +75,7 @@ class Email(models.Model):
     sent_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        ordering = ["pk"]
+        ordering = ("pk",)
 
     def __str__(self) -> str:
         return self.subject
@@ -90,7 +90,7 @@ class Invoice(models.Model):
     dated = models.DateTimeField()
 
     class Meta:
-        ordering = ["pk"]
+        ordering = ("pk",)
 
     def __str__(self) -> str:
         return self.number
@@ -104,7 +104,7 @@ class Shipment(models.Model):
     price = models.DecimalField(max_digits=8, decimal_places=2)
 
     class Meta:
-        ordering = ["pk"]
+        ordering = ("pk",)
 
     def __str__(self) -> str:
         return self.courier
@@ -118,10 +118,8 @@ class StockMovement(models.Model):
     quantity = models.IntegerField()
 
     class Meta:
-        ordering = ["pk"]
-        constraints = [
-            models.UniqueConstraint(fields=["order", "product"], name="one_movement_per_line")
-        ]
+        ordering = ("pk",)
+        constraints = (models.UniqueConstraint(fields=("order", "product"), name="one_movement_per_line"),)
 
     def __str__(self) -> str:
         return f"{self.quantity:+} {self.product}"
@@ -144,7 +142,7 @@ class ReceiverRun(models.Model):
     failure = models.CharField(max_length=200, blank=True)
 
     class Meta:
-        ordering = ["-started_at", "-pk"]
+        ordering = ("-started_at", "-pk")
 
     def __str__(self) -> str:
         return f"{self.receiver} of {self.about}"

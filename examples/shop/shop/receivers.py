@@ -34,16 +34,12 @@ def three_of_a_kind(sender: type[Order], order: Order, **kwargs: Any) -> Decimal
 def send_confirmation(sender: type[Order], order: Order, **kwargs: Any) -> None:
     """Write to the customer, through a mail server that takes its time."""
     time.sleep(0.2)
-    Email.objects.get_or_create(
-        order=order, defaults={"to": order.email, "subject": f"Thank you, {order.customer}"}
-    )
+    Email.objects.get_or_create(order=order, defaults={"to": order.email, "subject": f"Thank you, {order.customer}"})
 
 
 @receiver(order_placed)
 @recorded
-def write_invoice(
-    sender: type[Order], order: Order, total: Decimal, placed_at: datetime, **kwargs: Any
-) -> None:
+def write_invoice(sender: type[Order], order: Order, total: Decimal, placed_at: datetime, **kwargs: Any) -> None:
     """Write the invoice from what crossed the wire: a ``Decimal`` and a ``datetime``."""
     Invoice.objects.get_or_create(
         order=order,
@@ -81,9 +77,7 @@ async def book_courier(sender: type[Order], order: Order, **kwargs: Any) -> None
         _quote("Pigeon", Decimal("1.10"), weight * 4),
     )
     price, courier = min(quotes)
-    await Shipment.objects.aget_or_create(
-        order=order, defaults={"courier": courier, "price": price}
-    )
+    await Shipment.objects.aget_or_create(order=order, defaults={"courier": courier, "price": price})
 
 
 @receiver(order_placed)
@@ -105,9 +99,7 @@ def mark_paid(sender: type[Order], order: Order, amount: Decimal, **kwargs: Any)
 @recorded
 def reorder(sender: type[Product], product: Product, left: int, **kwargs: Any) -> None:
     """Ask the supplier for more."""
-    Email.objects.get_or_create(
-        to="supplier@steep.example", subject=f"Please send more {product.name}: {left} left"
-    )
+    Email.objects.get_or_create(to="supplier@steep.example", subject=f"Please send more {product.name}: {left} left")
 
 
 class PrinterJammed(Exception):

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from async_signals import current_delivery
 from billiard import current_process  # names the processes of Celery's pool
 from django.dispatch import Signal
 from django.utils import timezone
+
+from async_signals import current_delivery
 
 from . import signals
 from .models import Order, ReceiverRun
@@ -70,8 +71,8 @@ def _start(receiver: Receiver, kwargs: dict[str, Any]) -> ReceiverRun:
     delivery = current_delivery()
     if delivery is not None:  # None: a synchronous signal, or Celery is not configured
         note.message = delivery.id
-        note.queue = delivery.queue
-        note.sent_at = delivery.sent_at
+        note.queue = delivery.queue or ""
+        note.sent_at = delivery.sent_at or now
     return note
 
 

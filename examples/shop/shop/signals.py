@@ -4,9 +4,10 @@ Three of these signals run their receivers in a worker, one runs them here: the 
 kinds are sent and received in the same words.
 """
 
-from async_signals import AsyncSignal
 from django.conf import settings
 from django.dispatch import Signal
+
+from async_signals import AsyncSignal
 
 #: Synchronous, because the sender needs the answer: receivers return a discount.
 basket_priced = Signal()

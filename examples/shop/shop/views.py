@@ -105,9 +105,7 @@ def activity_page(request: HttpRequest) -> HttpResponse:
 def order_json(request: HttpRequest, pk: int) -> JsonResponse:
     """What the receivers of one order have done."""
     order = get_object_or_404(Order, pk=pk)
-    email, invoice, shipment = (
-        kind.objects.filter(order=order).first() for kind in (Email, Invoice, Shipment)
-    )
+    email, invoice, shipment = (kind.objects.filter(order=order).first() for kind in (Email, Invoice, Shipment))
     return JsonResponse(
         {
             "order": order.pk,
@@ -117,8 +115,7 @@ def order_json(request: HttpRequest, pk: int) -> JsonResponse:
             "placed_at": order.placed_at,
             "paid": order.paid_at is not None,
             "email": email and {"to": email.to, "subject": email.subject},
-            "invoice": invoice
-            and {"number": invoice.number, "total": invoice.total, "dated": invoice.dated},
+            "invoice": invoice and {"number": invoice.number, "total": invoice.total, "dated": invoice.dated},
             "shipment": shipment and {"courier": shipment.courier, "price": shipment.price},
             "movements": [
                 {"product": movement.product.name, "quantity": movement.quantity}

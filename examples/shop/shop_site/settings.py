@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from kombu import Exchange, Queue
+
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
 # The shop's own files. The demo points this at a directory that it removes afterwards.
@@ -54,12 +56,15 @@ TIME_ZONE = "UTC"
 
 # The broker is a file of its own. Never put it into DATABASES: a transaction on the
 # shop's data would hold the very lock that publishing waits for.
-CELERY_BROKER_URL = os.environ.get(
-    "SHOP_BROKER_URL", f"sqla+sqlite:///{DATA_DIR / 'broker.sqlite3'}"
-)
+CELERY_BROKER_URL = os.environ.get("SHOP_BROKER_URL", f"sqla+sqlite:///{DATA_DIR / 'broker.sqlite3'}")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_TASK_DEFAULT_QUEUE = os.environ.get("SHOP_DEFAULT_QUEUE", "celery")
 
-# Where signals that must not queue behind the others go. It has a name here, rather
-# than in signals.py alone, so that the demo can use a broker that others use too.
+# Signals go to two queues: the default one, and one for what must not queue behind the
+# rest. Both are declared here, each with an exchange of its own as Celery would make it,
+# so that a worker reads both even without -Q. The names can be changed for the sake of a
+# broker that others use too.
+CELERY_TASK_DEFAULT_QUEUE = os.environ.get("SHOP_DEFAULT_QUEUE", "celery")
 URGENT_QUEUE = os.environ.get("SHOP_URGENT_QUEUE", "high_priority")
+CELERY_TASK_QUEUES = [
+    Queue(name, Exchange(name), routing_key=name) for name in (CELERY_TASK_DEFAULT_QUEUE, URGENT_QUEUE)
+]

@@ -38,9 +38,7 @@ class Customer:
         _, body = self._request("GET", path)
         return json.loads(body)
 
-    def place_order(
-        self, name: str, email: str, basket: dict[str, int], jam_printer: bool = False
-    ) -> Placed:
+    def place_order(self, name: str, email: str, basket: dict[str, int], jam_printer: bool = False) -> Placed:
         """Fill in the order form and send it off."""
         _, page = self._request("GET", "/order/")
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)

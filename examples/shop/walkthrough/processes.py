@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import final
 
 #: How often a file or a process is looked at, in seconds.
 POLL = 0.05
@@ -55,9 +57,7 @@ class Child:
                 return found
             self.check()
             if time.monotonic() > deadline:
-                raise ProcessFailed(
-                    f"the {self.name} was not ready within {timeout:g} s", self.tail()
-                )
+                raise ProcessFailed(f"the {self.name} was not ready within {timeout:g} s", self.tail())
             time.sleep(POLL)
 
     def owns(self, pid: int) -> bool:
@@ -76,16 +76,16 @@ class Child:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            try:
+            # Nobody may be left by now (macOS says "permission" of a group of zombies).
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass  # nobody is left (macOS says "permission" of a group of zombies)
             self.process.wait()
 
     def _text(self) -> str:
         return self.log.read_text(errors="replace")
 
 
+@final
 @dataclass
 class Household:
     """All children, stopped in reverse order when the ``with`` block ends."""

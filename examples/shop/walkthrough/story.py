@@ -80,14 +80,10 @@ def effects_of_order(
             queue = q.urgent if run["signal"] == "payment_taken" else q.default
             in_worker = not here and is_worker(run["pid"])
             effects.append(Effect(f"{number}: {receiver} ran in the worker", in_worker))
-            effects.append(
-                Effect(f"{number}: {receiver} came by the queue {queue}", run["queue"] == queue)
-            )
+            effects.append(Effect(f"{number}: {receiver} came by the queue {queue}", run["queue"] == queue))
         should_fail = visit.jam_printer and receiver == "print_label"
         outcome = "failed, as it was told to" if should_fail else "did not fail"
-        effects.append(
-            Effect(f"{number}: {receiver} {outcome}", bool(run["failure"]) == should_fail)
-        )
+        effects.append(Effect(f"{number}: {receiver} {outcome}", bool(run["failure"]) == should_fail))
     for name in ("payment_taken", "order_placed"):
         messages = {run["message"] for run in facts["runs"] if run["signal"] == name}
         effects.append(Effect(f"{number}: {name} was one message", len(messages) == 1))

@@ -13,7 +13,7 @@ class Command(BaseCommand):
 
     help = "Delete the shop's queues, and whatever still stands in them, from the broker."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, **_: Any) -> None:
         """Delete each queue, its dead letters and its exchange."""
         names = (settings.CELERY_TASK_DEFAULT_QUEUE, settings.URGENT_QUEUE)
         with app.connection_for_write() as connection, connection.channel() as channel:
