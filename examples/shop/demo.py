@@ -34,10 +34,11 @@ START_UP = 60.0
 
 @dataclass(frozen=True)
 class Worker:
-    """How a kind of worker is started, and the words in its log that say it is ready."""
+    """How a kind of worker is started, and the words in its log that say it is ready, or never will be."""
 
     command: str
     ready: str
+    hopeless: str
 
     def arguments(self, queues: Queues) -> list[str]:
         """For this Python, whatever ``PATH`` says."""
@@ -49,7 +50,11 @@ class Worker:
 
 
 WORKERS = {
-    "celery": Worker("celery -A shop_site worker -Q {queues} --concurrency 2 -l INFO", r"\bready\."),
+    "celery": Worker(
+        command="celery -A shop_site worker -Q {queues} --concurrency 2 -l INFO",
+        ready=r"\bready\.",
+        hopeless=r"Cannot connect to|Unrecoverable error",
+    ),
 }
 
 
@@ -107,6 +112,7 @@ def shop(broker: str | None, worker: Worker, port: int, say: "Narrator") -> "Ite
             "SHOP_URGENT_QUEUE": queues.urgent,
         }
         household = Household(data, PROJECT, environment)
+        opened = False
         try:
             with household:
                 say.progress("making the databases")
@@ -116,15 +122,24 @@ def shop(broker: str | None, worker: Worker, port: int, say: "Narrator") -> "Ite
                 site = household.start("site", [sys.executable, *site_command])
                 hands = household.start("worker", worker.arguments(queues))
                 address = site.wait_for(r"server at (http://[^\s/]+)/", START_UP)[1]
-                hands.wait_for(worker.ready, START_UP)
+                hands.wait_for(worker.ready, START_UP, worker.hopeless)
                 say.progress("")
+                opened = True
                 described = worker.described(queues)
                 yield Shop(household, site, hands, address, queues, broker_url, described, say)
         finally:
             say.progress("")
-            if broker:
-                with household:
-                    household.manage("forget_queues")
+            if broker and opened:
+                forget_queues(household)
+
+
+def forget_queues(household: Household) -> None:
+    """Delete our queues from somebody else's broker, if it is still there."""
+    try:
+        with household:
+            household.manage("forget_queues", timeout=20.0)
+    except ProcessFailed as problem:
+        click.secho(f"\nThe demo's queues may still be on the broker: {problem}", fg="yellow", err=True)
 
 
 @dataclass
