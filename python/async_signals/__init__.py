@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import warnings
+from importlib import metadata
 from importlib.util import find_spec
 
 from .delivery import Delivery, current_delivery
@@ -40,12 +42,26 @@ __all__ = [
 
 if find_spec("celery") is not None:
     # Whoever imports a signal can run its task: a worker needs nothing else.
-    from . import exit, references, tasks
+    from . import exit as process_exit
+    from . import references, tasks  # noqa: F401
     from .publishers import flush
 
     references.register_with_kombu()
-    exit.install()
+    process_exit.install()
 else:
 
     def flush(timeout: float | None = None) -> None:
         """Nothing is ever buffered without Celery."""
+
+
+try:
+    metadata.distribution("async-signals")
+except metadata.PackageNotFoundError:
+    pass
+else:
+    warnings.warn(
+        "the distribution async-signals is installed beside django-async-signals, and both are imported as "
+        "async_signals: which one's files are there depends on which came last; uninstall async-signals",
+        UserWarning,
+        stacklevel=2,
+    )

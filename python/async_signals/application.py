@@ -18,7 +18,7 @@ try:
     # would then look configured to others; its state only tells what there is.
     from celery import _state
 except ImportError:
-    _state = None  # type: ignore[assignment]
+    _state = None
 
 TASK = "async_signals.propagate"
 
@@ -55,10 +55,10 @@ def has_broker(app: Celery) -> bool:
 
 def _load(app: Any) -> Celery:
     if not isinstance(app, str):
-        return app  # type: ignore[no-any-return]
+        return app
     module_name, _, attribute = app.replace(":", ".").rpartition(".")
     try:
         module = sys.modules.get(module_name) or importlib.import_module(module_name)
-        return getattr(module, attribute)  # type: ignore[no-any-return]
+        return getattr(module, attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ImproperlyConfigured(f"ASYNC_SIGNALS['app'] is {app!r}, which cannot be loaded: {error}") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
 
 from . import application, names, publishers
 from .errors import BrokerMisconfigured
@@ -24,7 +25,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         return [Error(str(error), id="async_signals.E001")]
     if app is None:
         return [
-            Warning(
+            CheckWarning(
                 "Celery is not configured, so the receivers of asynchronous signals run where they are sent.",
                 hint="Set broker_url in Celery's settings, or ASYNC_SIGNALS['app'].",
                 id="async_signals.W001",
@@ -47,7 +48,7 @@ def _check_queues(app: Any) -> list[CheckMessage]:
         if signal.queue is not None and signal.queue not in known:
             unknown.setdefault(signal.queue, []).append(signal.name)
     return [
-        Warning(
+        CheckWarning(
             f"Queue {queue!r} of signal {', '.join(signals)} is not in Celery's settings; "
             f"a worker reads it only if it is told to.",
             hint=f"Start a worker with -Q {conf.task_default_queue},{queue}, or add the queue to task_queues.",
@@ -62,7 +63,7 @@ def _check_broker(app: Any) -> list[CheckMessage]:
         publishers.check(app)
     except NotNative as reason:
         return [
-            Warning(
+            CheckWarning(
                 f"Signals are published by Celery's own producer, not by the native one: {reason}.",
                 hint="Use amqp, amqps, redis, rediss or sqla+sqlite for the fast way and for deadlines.",
                 id="async_signals.W003",

@@ -78,7 +78,7 @@ class AsyncSignal(Signal):
         self._way: sending.Way | None = None
         if strict and self.providing_args is None:
             raise TypeError("strict=True needs providing_args: the names that may be sent")
-        if queue is not None and not (isinstance(queue, str) and queue):
+        if queue is not None and (not isinstance(queue, str) or not queue):
             raise TypeError(f"queue must be the name of a Celery queue, not {queue!r}")
         names.register(self)
 
@@ -101,16 +101,14 @@ class AsyncSignal(Signal):
 
     def disconnect(self, receiver: Receiver | None = None, sender: Any = None, dispatch_uid: Any = None) -> bool:
         """Disconnects a receiver, as ``django.dispatch.Signal.disconnect`` does."""
-        return super().disconnect(receiver, self._keys.for_lookup(sender), dispatch_uid)  # type: ignore[no-any-return]
+        return super().disconnect(receiver, self._keys.for_lookup(sender), dispatch_uid)
 
     def _live_receivers(self, sender: Any) -> Any:
         return super()._live_receivers(self._keys.for_lookup(sender))
 
     def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
         # Django asks for __qualname__, which functools.partial and callable instances lack.
-        logger.error(
-            "Error calling %s in Signal.send_robust() (%s)", receiver_name(receiver), err, exc_info=err
-        )
+        logger.error("Error calling %s in Signal.send_robust() (%s)", receiver_name(receiver), err, exc_info=err)
 
     # Sending.
 
@@ -160,9 +158,7 @@ class AsyncSignal(Signal):
         """
         unknown = sorted(set(options) - _OPTIONS)
         if unknown:
-            raise TypeError(
-                f"options() has no {', '.join(map(repr, unknown))}; it has {', '.join(sorted(_OPTIONS))}"
-            )
+            raise TypeError(f"options() has no {', '.join(map(repr, unknown))}; it has {', '.join(sorted(_OPTIONS))}")
         if options.get("durability") is not None:
             _durability(options["durability"])
         if options.get("priority") is not None:
@@ -171,7 +167,7 @@ class AsyncSignal(Signal):
 
     def call_receivers(self, sender: Any, named: dict[str, Any]) -> list[tuple[Receiver, Any]]:
         """Calls the receivers here, all of them whatever they raise."""
-        return super().send_robust(sender, **named)  # type: ignore[no-any-return]
+        return super().send_robust(sender, **named)
 
     def _celery_options(self) -> dict[str, Any]:
         options = {"queue": self.queue, "priority": self.priority, "expires": self.expires}
@@ -283,5 +279,3 @@ def _seconds(option: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
         raise ValueError(f"{option} is {value!r}; use a number of seconds above 0")
     return value
-
-

@@ -18,12 +18,15 @@ def _flush() -> None:
         logger.error("Background signals were lost at exit: %s", error)
 
 
+def _finalize(_: object) -> None:
+    multiprocessing.util.Finalize(None, _flush, exitpriority=100)
+
+
 def install() -> None:
     """Flushes at the interpreter's exit, at that of a multiprocessing child, and at that of a pool's process."""
     atexit.register(_flush)
-    # A child of multiprocessing leaves through os._exit, past atexit, and drops its parent's finalizers first.
-    multiprocessing.util.Finalize(None, _flush, exitpriority=100)
-    multiprocessing.util.register_after_fork(_flush, lambda _: multiprocessing.util.Finalize(None, _flush, exitpriority=100))
+    # A child of multiprocessing leaves through os._exit, past atexit; what finalizers it inherits it drops first.
+    multiprocessing.util.register_after_fork(_flush, _finalize)
     try:
         from celery.signals import worker_process_shutdown, worker_shutdown
     except ImportError:

@@ -39,8 +39,7 @@ class Definition:
         """The first frame that is not a constructor of the signal itself."""
         frame = sys._getframe(1)
         while frame.f_back is not None and (
-            frame.f_globals.get("__package__") == __package__
-            and frame.f_globals.get("__name__") in _CONSTRUCTORS
+            (frame.f_globals.get("__package__") == __package__ and frame.f_globals.get("__name__") in _CONSTRUCTORS)
             or (frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is signal)
         ):
             frame = frame.f_back

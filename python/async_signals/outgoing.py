@@ -47,7 +47,8 @@ def is_observed(app: Celery) -> bool:
     )
 
 
-def _is_patched(app: Celery) -> bool:
+def is_patched(app: Celery) -> bool:
+    """Whether somebody has replaced a function of Celery's or kombu's publishing."""
     # A wrapper lives in its author's module, and so do its globals; functools.wraps copies only names.
     for owner, name, home in (
         (type(app), "send_task", celery.app.base),
@@ -90,7 +91,7 @@ def _is_uniform(app: Celery) -> bool:
 
 def str_id() -> str:
     """A task id."""
-    return celery.app.base.uuid()  # type: ignore[no-any-return]
+    return celery.app.base.uuid()
 
 
 def apply_async(
@@ -167,7 +168,7 @@ def _apply_async(
         ) from error
 
 
-class _Intercepting(Producer):  # type: ignore[misc]
+class _Intercepting(Producer):
     """A producer that never opens a channel: what Celery publishes ends here."""
 
     def __init__(self, app: Celery) -> None:
@@ -186,7 +187,7 @@ class _Intercepting(Producer):  # type: ignore[misc]
         kwargs["retry"] = False
         return super().publish(body, *args, **kwargs)
 
-    def _prepare(  # noqa: PLR0913
+    def _prepare(
         self,
         body: Any,
         serializer: str | None = None,
@@ -198,7 +199,7 @@ class _Intercepting(Producer):  # type: ignore[misc]
         args, kwargs, _ = body
         return encode_body(args[0], args[1], kwargs, settings.get().max_message_size), "application/json", "utf-8"
 
-    def _publish(  # noqa: PLR0913
+    def _publish(
         self,
         body: bytes,
         priority: int,
@@ -280,5 +281,3 @@ class Template(_Intercepting):
             )
         except (TypeError, ValueError):
             return None
-
-

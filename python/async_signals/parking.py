@@ -7,71 +7,89 @@ import logging
 import time
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.exceptions import Reject
 
 from . import publishers, routing, settings
 from ._native import encode_body
 from .routing import NotNative
+from .waiting import off_hub
 
 logger = logging.getLogger("async_signals")
 
 #: What Celery adds to a message's headers when it makes a request of it.
 _NOT_HEADERS = frozenset(
-    "properties reply_to correlation_id hostname delivery_info args kwargs called_directly is_eager loglevel logfile "
-    "callbacks errbacks chain chord headers children _children _protected redelivered errback utc taskset".split()
+    (
+        "properties",
+        "reply_to",
+        "correlation_id",
+        "hostname",
+        "delivery_info",
+        "args",
+        "kwargs",
+        "called_directly",
+        "is_eager",
+        "loglevel",
+        "logfile",
+        "callbacks",
+        "errbacks",
+        "chain",
+        "chord",
+        "headers",
+        "children",
+        "_children",
+        "_protected",
+        "redelivered",
+        "utc",
+        "taskset",
+    )
 )
 #: How long a message that cannot be parked is kept from going round, in seconds.
 _PAUSE = 1.0
 
 
 class Incoming:
-    """The message that a task was started for."""
+    """The message that a task was started for.
 
-    def __init__(self, app: Celery, headers: dict[str, Any], properties: dict[str, Any], redelivered: bool) -> None:
-        self.app = app
-        self.headers = headers
-        self.properties = properties
-        self.redelivered = redelivered
-        ours = headers.get("async_signals")
-        self.ours: dict[str, Any] = dict(ours) if isinstance(ours, dict) else {}
-        self.deliveries = _count(self.ours.get("deliveries"))
-        self.body = b""
-        self.queue = ""
+    Attributes:
+        id: The task's id.
+        queue: The queue that it was sent to.
+        deliveries: How often it was taken before by a worker that did not finish it.
+        redelivered: Whether the broker says that it was taken before this time.
+    """
 
-    @classmethod
-    def of_request(cls, request: Any, signal: Any, sender: Any, named: dict[str, Any]) -> Incoming:
-        """The message of Celery's current request."""
+    def __init__(self, task: Task, signal: Any, sender: Any, named: dict[str, Any]) -> None:
+        request = task.request
         info = request.delivery_info or {}
-        headers = {name: value for name, value in vars(request).items() if name not in _NOT_HEADERS}
-        properties = {
+        self._app = task.app
+        self._call = signal, sender, named
+        self._headers = {name: value for name, value in vars(request).items() if name not in _NOT_HEADERS}
+        self._properties = {
             "correlation_id": request.id,
-            "reply_to": request.reply_to,
             "priority": info.get("priority") or 0,
             "delivery_mode": 2,
             "content_type": "application/json",
             "content_encoding": "utf-8",
         }
-        incoming = cls(request.task_app if hasattr(request, "task_app") else _app(), headers, properties,
-                       bool(info.get("redelivered")))
-        incoming.id = request.id
-        incoming.queue = str(incoming.ours.get("queue") or info.get("routing_key") or "")
-        incoming._call = signal, sender, named
-        return incoming
-
-    id: str
-    _call: tuple[Any, Any, dict[str, Any]]
+        if request.reply_to:
+            self._properties["reply_to"] = request.reply_to
+        ours = self._headers.get("async_signals")
+        self._ours: dict[str, Any] = dict(ours) if isinstance(ours, dict) else {}
+        self.id: str = request.id
+        self.queue = str(self._ours.get("queue") or info.get("routing_key") or "")
+        self.deliveries = _count(self._ours.get("deliveries"))
+        self.redelivered = bool(info.get("redelivered"))
 
     @property
     def sent_at(self) -> float | None:
         """When it was sent, in seconds since 1970, if it says so."""
-        value = self.ours.get("sent_at")
+        value = self._ours.get("sent_at")
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
     def send_again(self) -> None:
         """Puts it back into its queue with its new count; the copy that is in hand can then be acknowledged."""
         logger.warning("Message %s was delivered before; this is delivery %d", self.id, self.deliveries + 1)
-        self.ours["deliveries"] = self.deliveries
+        self._ours["deliveries"] = self.deliveries
         self._publish(self.queue, None)
 
     def park(self, reason: str, kind: type[Exception] | None = None) -> None:
@@ -80,7 +98,7 @@ class Incoming:
         if queue is None:
             logger.error("Message %s is rejected: %s", self.id, reason)
             raise Reject(reason, requeue=False)
-        self.ours["parked"] = {
+        self._ours["parked"] = {
             "reason": reason[:1000],
             "kind": kind.__name__ if kind else "TooManyDeliveries",
             "queue": self.queue,
@@ -90,10 +108,10 @@ class Incoming:
         logger.error("Message %s is parked in %s: %s", self.id, queue, reason)
 
     def _publish(self, queue: str, arguments: dict[str, Any] | None) -> None:
-        headers = {**self.headers, "async_signals": self.ours}
+        headers = {**self._headers, "async_signals": self._ours}
         try:
             body = encode_body(*self._call, settings.get().max_message_size * 2)
-            publish(self.app, queue, arguments, headers, self.properties, body)
+            publish(self._app, queue, arguments, headers, self._properties, body)
         except Exception as error:
             # Not acknowledged: it comes again, but not at once.
             logger.exception("Message %s could not be put into %s", self.id, queue)
@@ -124,11 +142,11 @@ def publish(
                 routing_key=queue,
                 headers=json.loads(json.dumps(headers, default=str)),
                 declare=[routing.queue(queue, arguments)] if arguments is not None else [],
-                **{name: value for name, value in properties.items() if value is not None},
+                **properties,
             )
         return
     route = routing.to_queue(queue, arguments) if arguments is not None else routing.route("", queue, [])
-    publisher.message(route, headers, {k: v for k, v in properties.items() if v is not None}, body).confirm()
+    off_hub(publisher.message(route, headers, properties, body).confirm)
 
 
 def _bounds(options: settings.Settings) -> dict[str, Any]:
@@ -142,9 +160,3 @@ def _bounds(options: settings.Settings) -> dict[str, Any]:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
-
-
-def _app() -> Celery:
-    from celery import current_app
-
-    return current_app._get_current_object()  # type: ignore[no-any-return]

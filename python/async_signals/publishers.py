@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -16,6 +17,7 @@ from . import settings
 from ._native import Publisher
 from .errors import SignalNotSent
 from .routing import NotNative
+from .waiting import off_hub
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -66,11 +68,9 @@ def flush(timeout: float | None = None) -> None:
         SignalNotSent: Some are not there yet. They stay on their way.
     """
     patience = settings.get().flush_timeout if timeout is None else timeout
-    from .waiting import off_hub
-
     for publisher in list(_publishers.values()):
         if isinstance(publisher, Publisher):
-            off_hub(lambda publisher=publisher: publisher.flush(patience))  # type: ignore[misc]
+            off_hub(partial(publisher.flush, patience))
 
 
 def _start(app: Celery) -> Publisher:

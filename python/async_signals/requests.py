@@ -12,7 +12,7 @@ from .signals import request_finished, request_started
 
 logger = logging.getLogger("async_signals")
 
-_current: ContextVar[dict[str, Any]] = ContextVar("async_signals_request", default={})
+_current: ContextVar[dict[str, Any] | None] = ContextVar("async_signals_request", default=None)
 
 
 def connect() -> None:
@@ -38,7 +38,7 @@ def _finished(sender: Any, **_: Any) -> None:
         return
     try:
         if request_finished.has_listeners(sender):
-            described = _current.get()
+            described = _current.get() or {}
             request_finished.options(durability="background", on_commit=False).send(sender, **described)
     except Exception:
         logger.exception("request_finished was not forwarded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.dispatch import Signal
@@ -24,7 +25,7 @@ try:
 
     from . import outgoing, publishers
 except ImportError:
-    _state = None  # type: ignore[assignment]
+    _state = None
 
 #: Gets every send instead of Celery while ``capture_signals()`` is on.
 #: None from it: this one is not for it.
@@ -65,11 +66,7 @@ class Way:
             and self._changes.get("task_always_eager") is self._eager
             and (
                 self.outlet is None
-                or not (
-                    before_task_publish.receivers
-                    or after_task_publish.receivers
-                    or outgoing.is_patched(self.app)
-                )
+                or not (before_task_publish.receivers or after_task_publish.receivers or outgoing.is_patched(self.app))
             )
         )
 
@@ -86,8 +83,6 @@ def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[
         _warn_not_configured()
         method = Signal.send_robust if robust else Signal.send
         return Sent(method(signal, sender, **named))
-    if way.eager:
-        return _run_here(way, signal, sender, named, options)
     on_commit = options.get("on_commit", signal.on_commit)
     if settings.get().on_commit if on_commit is None else on_commit:
         connection = transactions.pending(sender, named, options.get("database"))
@@ -95,6 +90,8 @@ def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[
             parcel = Parcel(way, signal, sender, named, options, snapshot=True)
             transactions.publish_on_commit(connection, parcel, _publish_all)
             return Sent((), parcel.id)
+    if way.eager:
+        return Parcel(way, signal, sender, named, options).run_here()
     durability = options.get("durability") or signal.durability or settings.get().durability
     if way.outlet is not None and not options:
         if durability == "background":
@@ -107,9 +104,7 @@ def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[
     return Sent((), parcel.id)
 
 
-async def asend(
-    signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], robust: bool
-) -> Sent:
+async def asend(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], robust: bool) -> Sent:
     """Sends a signal without blocking the event loop. See ``AsyncSignal.asend``."""
     _check(signal, named)
     if recorder is not None:
@@ -124,7 +119,7 @@ async def asend(
     if way.eager:
         from asgiref.sync import sync_to_async
 
-        return await sync_to_async(_run_here)(way, signal, sender, named, options)
+        return await sync_to_async(Parcel(way, signal, sender, named, options).run_here)()
     durability = options.get("durability") or signal.durability or settings.get().durability
     parcel = Parcel(way, signal, sender, named, options)
     ready: list[Prepared] = []
@@ -168,7 +163,7 @@ class Parcel:
         task_id = self._options.pop("task_id", None)
         self.id = outgoing.str_id() if task_id is None else _uuid(task_id)
         body = _native.encode_body(way.name, sender, named, settings.get().max_message_size)
-        if snapshot:
+        if snapshot or way.eager:
             (_, sender), named, _ = _native.decode_body(body)
         self._sender, self._named = sender, named
 
@@ -182,6 +177,9 @@ class Parcel:
         if self.prepared is not None:
             deliver(self.prepared)
             return
+        if self._way.eager:
+            self.run_here()
+            return
         assert self._way.app is not None
         outgoing.apply_async(
             self._way.app,
@@ -193,6 +191,20 @@ class Parcel:
             deliver,
             **self._options,
         )
+
+
+    def run_here(self) -> Sent:
+        """Calls the receivers on what a worker would have got (``task_always_eager``)."""
+        from . import propagation
+
+        app, name = self._way.app, self._way.name
+        delivery = propagation.here(self.id, name)
+        responses = propagation.call_receivers(self._signal, self._sender, self._named, delivery)
+        if app is not None and app.conf.task_eager_propagates:
+            for _, response in responses:
+                if isinstance(response, Exception):
+                    raise response
+        return Sent(responses, self.id)
 
 
 def _publish_all(parcels: list[Parcel]) -> None:
@@ -218,8 +230,8 @@ def _publish_all(parcels: list[Parcel]) -> None:
         messages = [prepared for _, prepared in ready]
         try:
             errors = off_hub(lambda: publishers.for_app(app).confirm_all(messages, timeout))
-        except Exception as error:
-            errors = [error] * len(messages)
+        except Exception as failure:
+            errors = [failure] * len(messages)
         failed.extend((parcel, error) for (parcel, _), error in zip(ready, errors, strict=True) if error is not None)
     for parcel, error in failed:
         publishers.report_failure(parcel.signal, parcel.id, error)
@@ -269,10 +281,8 @@ async def _aconfirm(prepared: Prepared) -> None:
             confirmed.set_exception(error)
 
     def call_back(error: BaseException | None) -> None:
-        try:
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, error)
-        except RuntimeError:
-            pass
 
     prepared.confirm_later(call_back)
     await confirmed
@@ -290,24 +300,6 @@ async def _abuffer(prepared: Prepared) -> None:
             if error.code != "buffer_full" or loop.time() >= give_up:
                 raise
         await asyncio.sleep(_RETRY_PAUSE)
-
-
-def _run_here(
-    way: Way, signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any]
-) -> Sent:
-    """Runs the receivers on what a worker would have got (``task_always_eager``)."""
-    from . import propagation
-
-    task_id = options.get("task_id")
-    task_id = outgoing.str_id() if task_id is None else _uuid(task_id)
-    body = _native.encode_body(way.name, sender, named, settings.get().max_message_size)
-    (_, sender), arrived, _ = _native.decode_body(body)
-    responses = propagation.call_receivers(signal, sender, arrived, propagation.here(task_id, way.name))
-    if way.app is not None and way.app.conf.task_eager_propagates:
-        for _, response in responses:
-            if isinstance(response, Exception):
-                raise response
-    return Sent(responses, task_id)
 
 
 def _uuid(task_id: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Task, shared_task
 from celery.worker.request import Request
 
-from . import names, parking, propagation, settings
+from . import names, parking, propagation, references, settings
 from .application import TASK
 from .delivery import Delivery
 from .dispatcher import receiver_name
@@ -18,7 +18,7 @@ from .errors import ReceiversFailed, UnknownSignal
 logger = logging.getLogger("async_signals")
 
 
-class SignalRequest(Request):  # type: ignore[misc]
+class SignalRequest(Request):
     """A worker's view of one message: says of one that goes back that it was delivered before.
 
     Brokers say so themselves, but kombu's SQLAlchemy transport forgets it, and
@@ -44,7 +44,7 @@ class SignalRequest(Request):  # type: ignore[misc]
     acks_on_failure_or_timeout=True,
     reject_on_worker_lost=True,
     Request="async_signals.tasks:SignalRequest",
-)  # type: ignore[untyped-decorator]
+)
 def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     """Calls the receivers of a signal, one after the other.
 
@@ -56,7 +56,7 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     Raises:
         ReceiversFailed: At least one receiver raised. Each failure is in the log.
     """
-    incoming = parking.Incoming.of_request(self.request, signal, sender, named)
+    incoming = parking.Incoming(self, signal, sender, named)
     if incoming.redelivered:
         # A worker died, or lost its broker, with this message in hand. It is counted in the message itself,
         # since brokers only tell that it was delivered before, not how often.
@@ -64,7 +64,7 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         if incoming.deliveries >= settings.get().max_deliveries:
             return incoming.park(f"delivered {incoming.deliveries} times without an end: it may kill its worker")
         return incoming.send_again()
-    known = names.find(signal) if isinstance(signal, str) else None
+    known = names.find(str(signal))
     if known is None:
         return incoming.park(f"this worker has no signal {signal!r}", UnknownSignal)
     sent_at = incoming.sent_at
@@ -77,12 +77,10 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     )
     try:
         responses = propagation.call_receivers(known, sender, named, delivery)
-    except propagation.references.UnresolvableReference as error:
+    except references.UnresolvableReference as error:
         return incoming.park(str(error), type(error))
     failures = [(receiver, response) for receiver, response in responses if isinstance(response, Exception)]
     if failures:
         listed = "; ".join(f"{receiver_name(receiver)}: {error!r}"[:300] for receiver, error in failures)
         raise ReceiversFailed(f"{len(failures)} of {len(responses)} receivers of {signal} failed: {listed}")
     return None
-
-

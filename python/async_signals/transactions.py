@@ -14,7 +14,6 @@ from django.db.backends.signals import connection_created
 from django.db.transaction import TransactionManagementError
 
 
-
 class _Connections(threading.local):
     """This thread's database connections.
 
@@ -40,7 +39,7 @@ class _Connections(threading.local):
 _mine = _Connections()
 
 
-def _remember(sender: Any, connection: BaseDatabaseWrapper, **_: Any) -> None:
+def _remember(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
     _mine.add(connection)
 
 
@@ -133,9 +132,7 @@ class _Hook:
             self.publish(transaction.ready)
 
 
-def publish_on_commit(
-    connection: BaseDatabaseWrapper, send: Any, publish: Callable[[list[Any]], None]
-) -> None:
+def publish_on_commit(connection: BaseDatabaseWrapper, send: Any, publish: Callable[[list[Any]], None]) -> None:
     """Keeps a send until the transaction commits; ``publish`` then gets all of its sends at once."""
     savepoints = set(connection.savepoint_ids)
     transaction: _Transaction | None = None

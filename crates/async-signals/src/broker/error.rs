@@ -42,6 +42,15 @@ pub enum BrokerError {
         /// What the broker said.
         reason: String,
     },
+    /// The broker is there and takes no messages for now: it is loading its
+    /// data, is a replica, or another process holds its file.
+    #[error("{url} takes no messages for now: {reason}")]
+    Unavailable {
+        /// The address, without its password.
+        url: String,
+        /// What the broker said.
+        reason: String,
+    },
     /// No queue takes a message that goes this way.
     #[error(
         "no queue is bound to exchange {exchange:?} with routing key {routing_key:?}; declare the queue or correct the route"
@@ -116,7 +125,7 @@ impl BrokerError {
 
     /// Whether trying again, with the same id, may help before the deadline.
     pub fn is_transient(&self) -> bool {
-        self.is_disconnect() || matches!(self, Self::Blocked { .. })
+        self.is_disconnect() || matches!(self, Self::Blocked { .. } | Self::Unavailable { .. })
     }
 
     /// Whether the broker may have the message all the same.

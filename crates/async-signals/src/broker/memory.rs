@@ -2,12 +2,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::future::{BoxFuture, FutureExt};
 
-use super::{Broker, BrokerUrl, Published};
+use super::{Broker, BrokerUrl, Published, binding};
 use crate::message::{Message, Outgoing};
 
 type Queues = Arc<Mutex<HashMap<String, Vec<Message>>>>;
@@ -29,18 +29,24 @@ impl Memory {
 
     /// Takes every message that stands in a queue, oldest first.
     pub fn drain(&self, queue: &str) -> Vec<Message> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.get_mut(queue).map(std::mem::take).unwrap_or_default()
+        self.lock().get_mut(queue).map(std::mem::take).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Message>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Broker for Memory {
     fn publish<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Published>> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        for Outgoing { route, message } in batch {
-            queues.entry(route.routing_key.clone()).or_default().push(message.clone());
-        }
-        std::future::ready(vec![Ok(()); batch.len()]).boxed()
+        let mut queues = self.lock();
+        let put = |Outgoing { route, message }: &Outgoing| {
+            for queue in binding::declared_queues(route)? {
+                queues.entry(queue.to_owned()).or_default().push(message.clone());
+            }
+            Ok(())
+        };
+        std::future::ready(batch.iter().map(put).collect()).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

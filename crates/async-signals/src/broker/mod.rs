@@ -5,6 +5,7 @@
 //! [`BrokerError::is_disconnect`], the [publisher](crate::publisher) drops it
 //! and connects anew, to the next URL where there are several.
 
+mod binding;
 mod config;
 mod error;
 pub mod memory;

@@ -1,0 +1,111 @@
+//! What Redis' errors mean for a message.
+
+use redis::{ErrorKind, RedisError, ServerError};
+
+use crate::broker::{BrokerError, BrokerUrl};
+
+/// Names errors for one connection, and keeps its password out of them.
+#[derive(Clone, Debug)]
+pub(super) struct Errors {
+    url: BrokerUrl,
+    tls: bool,
+}
+
+impl Errors {
+    pub(super) fn new(url: &BrokerUrl, tls: bool) -> Self {
+        Self { url: url.clone(), tls }
+    }
+
+    /// Why there is no connection.
+    pub(super) fn connecting(&self, error: &RedisError) -> BrokerError {
+        let (url, reason) = (self.url.to_string(), self.scrub(&error.to_string()));
+        match error.kind() {
+            ErrorKind::AuthenticationFailed => BrokerError::Authentication { url, reason },
+            ErrorKind::Server(_) | ErrorKind::Extension => self.reply(error.code(), error.detail()),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => self.no_redis(&reason),
+            ErrorKind::Io | ErrorKind::InvalidClientConfig if self.is_tls(error, &reason) => {
+                BrokerError::Tls { url, reason }
+            }
+            _ => BrokerError::Connect { url, reason },
+        }
+    }
+
+    /// Something answers there that is no Redis.
+    pub(super) fn no_redis(&self, reason: &str) -> BrokerError {
+        let reason = format!("what answers there is no Redis: {}", self.scrub(reason));
+        BrokerError::Connect { url: self.url.to_string(), reason }
+    }
+
+    /// Why a request on a live connection has no reply.
+    pub(super) fn disconnected(&self, error: &RedisError) -> BrokerError {
+        BrokerError::Disconnected { url: self.url.to_string(), reason: self.scrub(&error.to_string()) }
+    }
+
+    /// What the server's refusal means.
+    pub(super) fn server(&self, error: &ServerError) -> BrokerError {
+        self.reply(Some(error.code()), error.details())
+    }
+
+    fn reply(&self, code: Option<&str>, detail: Option<&str>) -> BrokerError {
+        let code = code.unwrap_or("ERR");
+        let reason = self.scrub(&[code, detail.unwrap_or_default()].join(" "));
+        let url = self.url.to_string();
+        match code {
+            "NOAUTH" | "WRONGPASS" => BrokerError::Authentication { url, reason },
+            // Redis < 6 has no code of its own for it.
+            "ERR" if reason.contains("AUTH") => BrokerError::Authentication { url, reason },
+            "NOPERM" => BrokerError::AccessRefused { reason: format!("{url}: {reason}") },
+            "OOM" => BrokerError::OutOfMemory { reason: format!("{url}: {reason}") },
+            // It cannot save to its disk, or has been told to take no writes until it can.
+            "MISCONF" => BrokerError::Blocked { reason: format!("{url}: {reason}") },
+            "LOADING" | "MASTERDOWN" | "READONLY" | "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => {
+                BrokerError::Unavailable { url, reason }
+            }
+            _ => BrokerError::Refused { reason: format!("{url}: {reason}") },
+        }
+    }
+
+    /// The TLS library's errors arrive as I/O errors that the operating system and the resolver did not make.
+    fn is_tls(&self, error: &RedisError, reason: &str) -> bool {
+        let network = error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal();
+        self.tls && !network && !reason.contains("(os error") && !reason.contains("lookup address")
+    }
+
+    /// A server that does not know AUTH repeats what it was sent.
+    fn scrub(&self, reason: &str) -> String {
+        match self.url.password() {
+            Some(password) if !password.is_empty() => reason.replace(password, "**"),
+            _ => reason.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors() -> Errors {
+        Errors::new(&"redis://me:hunter2@h/1".parse().expect("a URL"), false)
+    }
+
+    #[test]
+    fn tells_refusals_apart() {
+        let reply = |code: &str| errors().reply(Some(code), Some("because"));
+        assert!(matches!(reply("OOM"), BrokerError::OutOfMemory { .. }));
+        assert!(matches!(reply("NOPERM"), BrokerError::AccessRefused { .. }));
+        assert!(matches!(reply("WRONGPASS"), BrokerError::Authentication { .. }));
+        assert!(matches!(reply("WRONGTYPE"), BrokerError::Refused { .. }));
+        for passing in ["LOADING", "MASTERDOWN", "READONLY", "MISCONF"] {
+            let error = reply(passing);
+            assert!(error.is_transient() && !error.may_have_arrived(), "{error}");
+        }
+    }
+
+    #[test]
+    fn never_repeats_a_password() {
+        let error =
+            errors().reply(Some("ERR"), Some("unknown command 'AUTH', with args beginning with: 'me' 'hunter2'"));
+        assert!(matches!(error, BrokerError::Authentication { .. }), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+}

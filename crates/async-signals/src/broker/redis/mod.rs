@@ -1,0 +1,274 @@
+//! Redis and Valkey, in kombu's layout.
+//!
+//! One multiplexed connection. A batch is one `LPUSH` for each list that it
+//! reaches, all of them in one pipeline; each reply is the confirmation of the
+//! messages it carried.
+
+mod address;
+mod error;
+mod keys;
+mod push;
+mod routes;
+mod tls;
+
+use std::{collections::HashMap, fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use redis::{AsyncConnectionConfig, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::sync::Mutex;
+
+use self::{
+    error::Errors,
+    keys::Keys,
+    push::Pushes,
+    routes::{Known, Routes, Targets, command},
+};
+use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
+use crate::message::{Outgoing, Route};
+
+/// One connection to a Redis or Valkey server.
+pub struct Redis {
+    connection: MultiplexedConnection,
+    keys: Keys,
+    errors: Errors,
+    /// Whoever holds it is the next to hand its commands to the connection, so
+    /// that no later batch overtakes one that has to look its queues up.
+    routes: Mutex<Routes>,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("errors", &self.errors).finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    pub(super) async fn connect(config: &BrokerConfig, url: &BrokerUrl) -> Result<Self, BrokerError> {
+        let keys = Keys::new(&config.transport_options)?;
+        let (client, errors) = address::client(config, url)?;
+        // The publisher has the only deadline.
+        let options = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connection = client.get_multiplexed_async_connection_with_config(&options).await;
+        let connection = connection.map_err(|error| errors.connecting(&error))?;
+        let redis = Self { connection, keys, errors, routes: Mutex::default() };
+        redis.greet(url).await?;
+        Ok(redis)
+    }
+
+    /// Makes sure that a Redis answers and lets us in, and warns if it may throw messages away.
+    async fn greet(&self, url: &BrokerUrl) -> Result<(), BrokerError> {
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(redis::cmd("PING"));
+        pipeline.add_command(command("CONFIG", ["GET", "maxmemory-policy"]));
+        pipeline.add_command(command("CONFIG", ["GET", "maxmemory"]));
+        let replies = self.connection.clone().send_packed_commands(&pipeline, 0, 3).await;
+        let replies = replies.map_err(|error| self.errors.connecting(&error))?;
+        match &replies[..] {
+            [Value::SimpleString(pong), ..] if pong == "PONG" => {}
+            // Who may only push may still push.
+            [Value::ServerError(error), ..] if error.code() == "NOPERM" => {}
+            [Value::ServerError(error), ..] => return Err(self.errors.server(error)),
+            _ => return Err(self.errors.no_redis("it does not answer PING")),
+        }
+        if let [_, policy, limit] = &replies[..]
+            && may_evict(setting(policy), setting(limit))
+        {
+            tracing::warn!(
+                broker = %url,
+                policy = setting(policy),
+                "this Redis may evict queues when its memory is full, and lose their messages; \
+                 set maxmemory-policy to noeviction"
+            );
+        }
+        Ok(())
+    }
+
+    async fn publish_all(&self, batch: &[Outgoing]) -> Vec<Published> {
+        let mut routes = self.routes.lock().await;
+        let ways = self.ways(&mut routes, batch).await;
+        let mut outcomes = vec![Ok(()); batch.len()];
+        let mut pushes = Pushes::new(&self.keys);
+        for way in &ways.distinct {
+            if let (route, Ok(Way { stale: true, .. })) = way {
+                match routes.declare(route, &self.keys, &mut pushes.pipeline) {
+                    Ok(()) => routes.refreshed(route),
+                    Err(error) => tracing::warn!(%error, "cannot bind the queues again"),
+                }
+            }
+        }
+        let refreshes = pushes.pipeline.len();
+        for (index, Outgoing { route, message }) in batch.iter().enumerate() {
+            let pushed = match &ways.distinct[ways.of[index]].1 {
+                Ok(way) => pushes.add(index, message, route, &way.targets),
+                Err(error) => Err(error.clone()),
+            };
+            outcomes[index] = pushed;
+        }
+        let (pipeline, pushed) = pushes.finish();
+        if pipeline.is_empty() {
+            return outcomes;
+        }
+        let mut connection = self.connection.clone();
+        let mut reply = pin!(connection.send_packed_commands(&pipeline, 0, pipeline.len()));
+        // The first poll hands the commands over, the rest waits for the replies: the next batch need not.
+        let first = poll_fn(|context| Poll::Ready(reply.as_mut().poll(context))).await;
+        drop(routes);
+        let replies = match first {
+            Poll::Ready(replies) => replies,
+            Poll::Pending => reply.await,
+        };
+        self.settle(&replies, refreshes, &pushed, &mut outcomes);
+        if let Ok(replies) = &replies
+            && let Some(Value::ServerError(error)) = replies[..refreshes].iter().find(|reply| is_refusal(reply))
+        {
+            tracing::warn!(error = %self.errors.server(error), "cannot bind the queues again");
+            let mut routes = self.routes.lock().await;
+            ways.distinct.iter().for_each(|(route, _)| routes.forget(route));
+        }
+        outcomes
+    }
+
+    /// Finds where each route leads, with one more round trip if any of them is new.
+    async fn ways<'a>(&self, routes: &mut Routes, batch: &'a [Outgoing]) -> Ways<'a> {
+        let mut ways = Ways::of(batch);
+        let mut pipeline = Pipeline::new();
+        let mut asked = Vec::new();
+        for (index, (route, way)) in ways.distinct.iter_mut().enumerate() {
+            *way = match routes.known(route) {
+                Known::Fresh(targets) => Ok(Way { targets, stale: false }),
+                Known::Stale(targets) => Ok(Way { targets, stale: true }),
+                Known::Unknown => {
+                    let start = pipeline.len();
+                    routes.declare(route, &self.keys, &mut pipeline).map(|()| {
+                        asked.push((index, start..pipeline.len()));
+                        Way::default()
+                    })
+                }
+            };
+        }
+        if asked.is_empty() {
+            return ways;
+        }
+        let replies = if pipeline.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.connection.clone().send_packed_commands(&pipeline, 0, pipeline.len()).await
+        };
+        for (index, range) in asked {
+            let (route, way) = &mut ways.distinct[index];
+            *way = match &replies {
+                Err(error) => Err(self.errors.disconnected(error)),
+                Ok(replies) => match replies[range.clone()].iter().find(|reply| is_refusal(reply)) {
+                    Some(Value::ServerError(error)) => Err(self.errors.server(error)),
+                    // The look-up is the last of what a route asks.
+                    _ => routes
+                        .learn(route, replies[range].last(), &self.keys)
+                        .map(|targets| Way { targets, stale: false }),
+                },
+            };
+        }
+        ways
+    }
+
+    /// Hands each message the reply to the command that carried it.
+    fn settle(
+        &self,
+        replies: &RedisResult<Vec<Value>>,
+        refreshes: usize,
+        pushed: &[Vec<usize>],
+        outcomes: &mut [Published],
+    ) {
+        for (command, messages) in pushed.iter().enumerate() {
+            let outcome = match replies {
+                Err(error) => Err(self.errors.disconnected(error)),
+                Ok(replies) => match &replies[refreshes + command] {
+                    Value::Int(_) => continue,
+                    Value::ServerError(error) => Err(self.errors.server(error)),
+                    other => Err(BrokerError::Refused { reason: format!("LPUSH was answered with {other:?}") }),
+                },
+            };
+            for message in messages {
+                outcomes[*message].clone_from(&outcome);
+            }
+        }
+    }
+}
+
+impl Broker for Redis {
+    fn publish<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Published>> {
+        self.publish_all(batch).boxed()
+    }
+
+    fn batch(&self) -> usize {
+        push::MOST_MESSAGES
+    }
+
+    /// Nothing is pending once the publishes have returned: dropping the connection closes it.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
+/// Where one route leads.
+#[derive(Default)]
+struct Way {
+    targets: Targets,
+    /// Its bindings are to be written again.
+    stale: bool,
+}
+
+/// Where the messages of a batch go.
+struct Ways<'a> {
+    distinct: Vec<(&'a Arc<Route>, Result<Way, BrokerError>)>,
+    /// For each message, its route's place in `distinct`.
+    of: Vec<usize>,
+}
+
+impl<'a> Ways<'a> {
+    fn of(batch: &'a [Outgoing]) -> Self {
+        let mut ways = Self { distinct: Vec::new(), of: Vec::with_capacity(batch.len()) };
+        let mut places: HashMap<*const Route, usize> = HashMap::new();
+        for (index, Outgoing { route, .. }) in batch.iter().enumerate() {
+            let place = match index.checked_sub(1) {
+                Some(last) if Arc::ptr_eq(route, &batch[last].route) => ways.of[last],
+                _ => *places.entry(Arc::as_ptr(route)).or_insert_with(|| {
+                    ways.distinct.push((route, Ok(Way::default())));
+                    ways.distinct.len() - 1
+                }),
+            };
+            ways.of.push(place);
+        }
+        ways
+    }
+}
+
+fn is_refusal(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(_))
+}
+
+/// The value in the reply to `CONFIG GET` of one name; empty where the server does not tell.
+fn setting(reply: &Value) -> &str {
+    match reply.as_sequence() {
+        Some([_, Value::BulkString(value)]) => std::str::from_utf8(value).unwrap_or_default(),
+        _ => "",
+    }
+}
+
+/// Whether a full memory costs queues. Policies for keys with an expiry leave queues alone.
+fn may_evict(policy: &str, maxmemory: &str) -> bool {
+    policy.starts_with("allkeys-") && maxmemory != "0"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_who_evicts_queues() {
+        assert!(may_evict("allkeys-lru", "1048576"));
+        assert!(!may_evict("allkeys-lru", "0"), "memory without a limit is never full");
+        assert!(!may_evict("noeviction", "1048576"));
+        assert!(!may_evict("volatile-lru", "1048576"));
+        assert!(!may_evict("", ""), "nobody told");
+    }
+}
