@@ -30,6 +30,8 @@ from walkthrough.story import VISITS, Effect, Queues, effects_of_all, effects_of
 PROJECT = Path(__file__).resolve().parent
 #: How long a process may take to be ready, in seconds.
 START_UP = 60.0
+#: Signals that end the demo in good order.
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def main(  # noqa: PLR0917  (click passes them by name)
     broker: str | None, worker: str, serve: bool, port: int, timeout: float, as_json: bool
 ) -> None:
     """Run a tea shop whose receivers work in another process."""
-    for each in (signal.SIGTERM, signal.SIGHUP):
+    for each in ENDINGS:
         signal.signal(each, _leave)
     say = Narrator(quiet=as_json)
     try:
@@ -204,8 +206,8 @@ class Shop:
 
     def stay_open(self) -> None:
         """Wait for Ctrl-C, as long as the site and the worker live."""
-        self.say.heading(f"The shop is open at {self.address}/ (Ctrl-C closes it)")
         try:
+            self.say.heading(f"The shop is open at {self.address}/ (Ctrl-C closes it)")
             while True:
                 self.household.check()
                 time.sleep(0.2)
@@ -267,6 +269,8 @@ def fail(problem: str, log: str = "", code: int = 1) -> NoReturn:
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
+    for each in ENDINGS:  # once is enough: from here on everything is being put away
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
