@@ -67,9 +67,7 @@ WORKERS = {
 @click.option("--port", default=0, help="The site's port.  [default: a free one]")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for effects.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def main(  # noqa: PLR0917  (click passes them by name)
-    broker: str | None, worker: str, serve: bool, port: int, timeout: float, as_json: bool
-) -> None:
+def main(broker: str | None, worker: str, serve: bool, port: int, timeout: float, as_json: bool) -> None:
     """Run a tea shop whose receivers work in another process."""
     for each in ENDINGS:
         signal.signal(each, _leave)
