@@ -69,9 +69,10 @@ class Lookup:
         except ImportError:
             return None
         try:
-            return apps.get_model(label)
+            model: type[Model] = apps.get_model(label)
         except (LookupError, ValueError):
             return None
+        return model
 
     def row(self, model: type[Model], pk: Any, using: str | None) -> Model | None:
         """The row of a model, on the database that it was sent from.
@@ -85,7 +86,7 @@ class Lookup:
         label = model._meta.label
         rows = model._base_manager.using(using) if using else model._base_manager
         try:
-            return rows.get(pk=pk)
+            row: Model = rows.get(pk=pk)
         except model.DoesNotExist as missing:
             if self.on_missing == "none":
                 return None
@@ -97,6 +98,7 @@ class Lookup:
             ) from unknown
         except (TypeError, ValueError, ValidationError) as unfit:
             raise UnresolvableReference("model", label, f"its primary key is no {_shown(pk)} here") from unfit
+        return row
 
 
 def register_with_kombu() -> None:

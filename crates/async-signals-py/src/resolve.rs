@@ -44,7 +44,18 @@ impl<'a, 'py> Resolver<'a, 'py> {
             return Err(Fault::value_error("nests too deep"));
         }
         self.depth += 1;
-        let changed = if let Ok(list) = value.cast_exact::<PyList>() {
+        let changed = self.walk(value);
+        self.depth -= 1;
+        changed
+    }
+
+    fn walk(&mut self, value: &Bound<'py, PyAny>) -> Checked<Option<Bound<'py, PyAny>>> {
+        Ok(if let Ok(dict) = value.cast_exact::<PyDict>() {
+            match marker(dict)? {
+                Some((name, value)) => Some(self.marker(&name, &value)?),
+                None => self.entries(dict)?.map(Bound::into_any),
+            }
+        } else if let Ok(list) = value.cast_exact::<PyList>() {
             match self.items(list.iter())? {
                 Some(items) => Some(PyList::new(self.py, items)?.into_any()),
                 None => None,
@@ -54,18 +65,11 @@ impl<'a, 'py> Resolver<'a, 'py> {
                 Some(items) => Some(PyTuple::new(self.py, items)?.into_any()),
                 None => None,
             }
-        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-            match marker(dict)? {
-                Some((name, value)) => Some(self.marker(&name, &value)?),
-                None => self.entries(dict)?.map(Bound::into_any),
-            }
         } else if let Ok(reference) = value.cast::<Reference>() {
             Some(self.reference(reference.get().value(self.py))?)
         } else {
             None
-        };
-        self.depth -= 1;
-        Ok(changed)
+        })
     }
 
     fn items(&mut self, items: impl Iterator<Item = Bound<'py, PyAny>>) -> Checked<Option<Vec<Bound<'py, PyAny>>>> {
@@ -87,7 +91,11 @@ impl<'a, 'py> Resolver<'a, 'py> {
             let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = entry.extract()?;
             let step = || key.extract().map_or(Step::Entry, Step::Name);
             if let Some(value) = self.changed(&value).at(step)? {
-                resolved.get_or_insert(dict.copy()?).set_item(key, value)?;
+                match &resolved {
+                    Some(copy) => copy,
+                    None => resolved.insert(dict.copy()?),
+                }
+                .set_item(key, value)?;
             }
         }
         Ok(resolved)
