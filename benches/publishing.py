@@ -27,6 +27,7 @@ def build(url: str) -> tuple[Celery, dict[str, Callable[[], Any]]]:
     settings.configure(USE_TZ=True, ASYNC_SIGNALS={"buffer_size": 100_000, "publish_timeout": 30})
     django.setup()
     app = Celery("bench", broker=url, set_as_current=True)
+    app.set_default()
     app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
     confirming = Celery("confirming", broker=url, set_as_current=False)
     confirming.conf.update(task_ignore_result=True, broker_transport_options={"confirm_publish": True})

@@ -30,14 +30,17 @@ from walkthrough.story import VISITS, Effect, Queues, effects_of_all, effects_of
 PROJECT = Path(__file__).resolve().parent
 #: How long a process may take to be ready, in seconds.
 START_UP = 60.0
+#: Signals that end the demo in good order.
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class Worker:
-    """How a kind of worker is started, and the words in its log that say it is ready."""
+    """How a kind of worker is started, and the words in its log that say it is ready, or never will be."""
 
     command: str
     ready: str
+    hopeless: str
 
     def arguments(self, queues: Queues) -> list[str]:
         """For this Python, whatever ``PATH`` says."""
@@ -49,7 +52,11 @@ class Worker:
 
 
 WORKERS = {
-    "celery": Worker("celery -A shop_site worker -Q {queues} --concurrency 2 -l INFO", r"\bready\."),
+    "celery": Worker(
+        command="celery -A shop_site worker -Q {queues} --concurrency 2 -l INFO",
+        ready=r"\bready\.",
+        hopeless=r"Cannot connect to|Unrecoverable error",
+    ),
 }
 
 
@@ -60,11 +67,9 @@ WORKERS = {
 @click.option("--port", default=0, help="The site's port.  [default: a free one]")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for effects.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def main(  # noqa: PLR0917  (click passes them by name)
-    broker: str | None, worker: str, serve: bool, port: int, timeout: float, as_json: bool
-) -> None:
+def main(broker: str | None, worker: str, serve: bool, port: int, timeout: float, as_json: bool) -> None:
     """Run a tea shop whose receivers work in another process."""
-    for each in (signal.SIGTERM, signal.SIGHUP):
+    for each in ENDINGS:
         signal.signal(each, _leave)
     say = Narrator(quiet=as_json)
     try:
@@ -107,6 +112,7 @@ def shop(broker: str | None, worker: Worker, port: int, say: "Narrator") -> "Ite
             "SHOP_URGENT_QUEUE": queues.urgent,
         }
         household = Household(data, PROJECT, environment)
+        opened = False
         try:
             with household:
                 say.progress("making the databases")
@@ -116,15 +122,24 @@ def shop(broker: str | None, worker: Worker, port: int, say: "Narrator") -> "Ite
                 site = household.start("site", [sys.executable, *site_command])
                 hands = household.start("worker", worker.arguments(queues))
                 address = site.wait_for(r"server at (http://[^\s/]+)/", START_UP)[1]
-                hands.wait_for(worker.ready, START_UP)
+                hands.wait_for(worker.ready, START_UP, worker.hopeless)
                 say.progress("")
+                opened = True
                 described = worker.described(queues)
                 yield Shop(household, site, hands, address, queues, broker_url, described, say)
         finally:
             say.progress("")
-            if broker:
-                with household:
-                    household.manage("forget_queues")
+            if broker and opened:
+                forget_queues(household)
+
+
+def forget_queues(household: Household) -> None:
+    """Delete our queues from somebody else's broker, if it is still there."""
+    try:
+        with household:
+            household.manage("forget_queues", timeout=20.0)
+    except ProcessFailed as problem:
+        click.secho(f"\nThe demo's queues may still be on the broker: {problem}", fg="yellow", err=True)
 
 
 @dataclass
@@ -189,8 +204,8 @@ class Shop:
 
     def stay_open(self) -> None:
         """Wait for Ctrl-C, as long as the site and the worker live."""
-        self.say.heading(f"The shop is open at {self.address}/ (Ctrl-C closes it)")
         try:
+            self.say.heading(f"The shop is open at {self.address}/ (Ctrl-C closes it)")
             while True:
                 self.household.check()
                 time.sleep(0.2)
@@ -252,6 +267,8 @@ def fail(problem: str, log: str = "", code: int = 1) -> NoReturn:
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
+    for each in ENDINGS:  # once is enough: from here on everything is being put away
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

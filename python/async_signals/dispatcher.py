@@ -75,7 +75,7 @@ class AsyncSignal(Signal):
         self.on_commit = on_commit
         self._name = name
         self._definition = names.Definition.of_caller(self)
-        self._way: sending.Way | None = None
+        self._ways: dict[Any, sending.Way] = {}
         if strict and self.providing_args is None:
             raise TypeError("strict=True needs providing_args: the names that may be sent")
         if queue is not None and (not isinstance(queue, str) or not queue):

@@ -56,7 +56,7 @@ fn code(error: &PublishError) -> &'static str {
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     static ERRORS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let errors = ERRORS.get_or_try_init(py, || py.import("async_signals.errors").map(|module| module.into_any().unbind()))?;
+    let errors =
+        ERRORS.get_or_try_init(py, || py.import("async_signals.errors").map(|module| module.into_any().unbind()))?;
     errors.bind(py).getattr(name)
 }
-

@@ -1,26 +1,39 @@
-//! Async Signals for Python: each function converts, calls the core with the
-//! interpreter's lock released where anything waits, and converts back.
-#![allow(missing_docs, reason = "Python's docstrings are the documentation of this crate")]
+//! The native half of the Python package `async_signals`: each function
+//! converts, calls the core with the interpreter's lock released where anything
+//! waits, and converts back. In the order in which a signal passes them:
+//!
+//! - [`encode`]: a signal, its sender and its arguments become a task's body.
+//! - [`outlet`]: one signal's way out, which makes a message of a body.
+//! - [`publisher`]: the core's publisher, and messages that are ready to go.
+//! - [`decode`]: a body becomes what kombu would make of it.
+//! - [`reference`]: the inert stand-ins for what JSON has no form for.
+//! - [`resolve`]: the stand-ins become the real values, where the receivers run.
+//! - [`error`]: the core's errors become Python's.
+#![allow(missing_docs, reason = "Python's docstrings document what this crate offers")]
 
+mod classes;
 mod convert;
 mod decode;
 mod encode;
 mod error;
+mod fault;
+mod kombu;
+mod names;
 mod outlet;
 mod publisher;
 mod reference;
 mod resolve;
+mod sender;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<publisher::Publisher>()?;
-    module.add_class::<publisher::Prepared>()?;
-    module.add_class::<outlet::Outlet>()?;
-    encode::register(module)?;
-    decode::register(module)?;
+    outlet::register(module)?;
+    publisher::register(module)?;
     reference::register(module)?;
-    resolve::register(module)?;
-    Ok(())
+    encode::register(module)?;
+    sender::register(module)?;
+    decode::register(module)?;
+    resolve::register(module)
 }

@@ -24,8 +24,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    convert,
-    encode,
+    convert, encode,
     publisher::{self, Prepared, PropertyOptions, Publisher},
 };
 
@@ -107,7 +106,7 @@ impl Outlet {
         parent: Option<(String, String)>,
     ) -> PyResult<Outgoing> {
         let body = encode::encode_body(py, &self.signal, sender, named, self.limits)?;
-        let id = Uuid::new_v4();
+        let id = self.core.next_id();
         let text = id.to_string();
         let mut headers = self.headers.clone();
         headers.id = id;
@@ -202,4 +201,8 @@ impl Template {
             async_signals: SignalHeaders { queue: self.async_signals.queue.into(), sent_at: 0.0, deliveries: 0 },
         })
     }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Outlet>()
 }

@@ -56,7 +56,10 @@ impl Publisher {
                 Some(options) => convert::to_map(options, "broker_transport_options")?,
                 None => Default::default(),
             },
-            tls: tls.map(|options| convert::to_core::<TlsOptions>(options, "broker_use_ssl")).transpose()?.map(Tls::from),
+            tls: tls
+                .map(|options| convert::to_core::<TlsOptions>(options, "broker_use_ssl"))
+                .transpose()?
+                .map(Tls::from),
             heartbeat: heartbeat.map(seconds).transpose()?,
         };
         let config = PublisherConfig {
@@ -186,8 +189,7 @@ impl Prepared {
 
 /// Buffers a message; lets other threads run only when it must wait for room.
 pub(crate) fn buffer(py: Python<'_>, core: &Core, outgoing: Outgoing) -> PyResult<()> {
-    let result =
-        if core.has_room(&outgoing) { core.try_buffer(outgoing) } else { py.detach(|| core.buffer(outgoing)) };
+    let result = if core.has_room(&outgoing) { core.try_buffer(outgoing) } else { py.detach(|| core.buffer(outgoing)) };
     result.map_err(|error| error::not_sent(py, &error))
 }
 
@@ -282,6 +284,10 @@ pub(crate) fn parse_id(text: &str) -> PyResult<Uuid> {
 }
 
 fn seconds(number: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(number)
-        .map_err(|_| PyValueError::new_err(format!("{number} is no time in seconds")))
+    Duration::try_from_secs_f64(number).map_err(|_| PyValueError::new_err(format!("{number} is no time in seconds")))
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Publisher>()?;
+    module.add_class::<Prepared>()
 }

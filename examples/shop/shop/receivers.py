@@ -68,6 +68,14 @@ def take_stock(sender: type[Order], order: Order, **kwargs: Any) -> None:
 
 @receiver(order_placed)
 @recorded
+def print_label(sender: type[Order], order: Order, **kwargs: Any) -> None:
+    """Print the parcel's label, unless somebody asked for a jam."""
+    if order.jam_printer:
+        raise PrinterJammed("the label printer has eaten the label")
+
+
+@receiver(order_placed)
+@recorded
 async def book_courier(sender: type[Order], order: Order, **kwargs: Any) -> None:
     """Ask every courier at once and take the cheapest."""
     weight = sum([line.quantity async for line in order.lines.all()])
@@ -78,14 +86,6 @@ async def book_courier(sender: type[Order], order: Order, **kwargs: Any) -> None
     )
     price, courier = min(quotes)
     await Shipment.objects.aget_or_create(order=order, defaults={"courier": courier, "price": price})
-
-
-@receiver(order_placed)
-@recorded
-def print_label(sender: type[Order], order: Order, **kwargs: Any) -> None:
-    """Print the parcel's label, unless somebody asked for a jam."""
-    if order.jam_printer:
-        raise PrinterJammed("the label printer has eaten the label")
 
 
 @receiver(payment_taken)
@@ -115,5 +115,5 @@ async def _quote(courier: str, per_parcel: Decimal, parcels: int) -> tuple[Decim
 OF_AN_ORDER = {
     "basket_priced": (three_of_a_kind,),
     "payment_taken": (mark_paid,),
-    "order_placed": (send_confirmation, write_invoice, take_stock, book_courier, print_label),
+    "order_placed": (send_confirmation, write_invoice, take_stock, print_label, book_courier),
 }

@@ -49,13 +49,15 @@ class Child:
         if code is not None:
             raise ProcessFailed(f"the {self.name} ended by itself (exit code {code})", self.tail())
 
-    def wait_for(self, pattern: str, timeout: float) -> re.Match[str]:
-        """Wait until ``pattern`` stands in the log."""
+    def wait_for(self, pattern: str, timeout: float, hopeless: str = r"$.") -> re.Match[str]:
+        """Wait until ``pattern`` stands in the log, and no longer than until ``hopeless`` does."""
         deadline = time.monotonic() + timeout
         while True:
             if found := re.search(pattern, self._text()):
                 return found
             self.check()
+            if re.search(hopeless, self._text()):
+                raise ProcessFailed(f"the {self.name} cannot start", self.tail())
             if time.monotonic() > deadline:
                 raise ProcessFailed(f"the {self.name} was not ready within {timeout:g} s", self.tail())
             time.sleep(POLL)
@@ -126,11 +128,14 @@ class Household:
         self.children.append(child)
         return child
 
-    def manage(self, *arguments: str) -> None:
+    def manage(self, *arguments: str, timeout: float = 60.0) -> None:
         """Run one of Django's commands to its end."""
-        command = [sys.executable, "manage.py", *arguments]
-        child = self.start(f"manage.py {arguments[0]}".replace(" ", "-"), command)
-        if child.process.wait() != 0:
+        child = self.start(arguments[0], [sys.executable, "manage.py", *arguments])
+        try:
+            code = child.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ProcessFailed(f"manage.py {arguments[0]} took more than {timeout:g} s", child.tail()) from None
+        if code != 0:
             raise ProcessFailed(f"manage.py {arguments[0]} failed", child.tail())
         self.children.remove(child)
 

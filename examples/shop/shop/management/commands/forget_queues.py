@@ -19,6 +19,7 @@ class Command(BaseCommand):
         with app.connection_for_write() as connection, connection.channel() as channel:
             for name in names:
                 queue = app.amqp.queues[name](channel)
+                queue.declare()  # kombu forgets on Redis only what this process has bound
                 queue.delete()
                 if queue.exchange.name:
                     queue.exchange.delete()

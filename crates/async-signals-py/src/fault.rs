@@ -1,0 +1,182 @@
+//! What is wrong with a value, and where in the arguments it stands.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use async_signals::protocol::json::JsonError;
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::{CastError, CastIntoError};
+
+/// Boxed: the way without a fault stays as cheap as a pointer.
+pub(crate) type Checked<T> = Result<T, Box<Fault>>;
+
+/// A value that cannot cross the wire.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    problem: Problem,
+    /// The way to the value, its last step first: callers add theirs on the way back.
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Problem {
+    /// The value's type has no form on the wire.
+    Type(String),
+    /// The type has, this value has not.
+    Value(String),
+    /// It does not fit into JSON or its limits.
+    Json(JsonError),
+    /// Code of the value's own failed.
+    Python(PyErr),
+}
+
+/// One step from a value to one inside it.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// An argument, an attribute or a dictionary's entry, by name.
+    Name(String),
+    /// A place in a list or tuple.
+    Index(usize),
+    /// A member of a set.
+    Member,
+    /// A dictionary's key itself.
+    Key,
+    /// The value of a dictionary's entry whose key is no text.
+    Entry,
+}
+
+/// More steps than this are cut: a value that contains itself has endless ones.
+const STEPS_SHOWN: usize = 12;
+/// Longer names are cut in a path.
+const NAME_SHOWN: usize = 40;
+
+impl Fault {
+    pub(crate) fn type_error(message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { problem: Problem::Type(message.into()), steps: Vec::new() })
+    }
+
+    pub(crate) fn value_error(message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { problem: Problem::Value(message.into()), steps: Vec::new() })
+    }
+
+    /// The exception that says what is wrong, where, and what to do about it.
+    pub(crate) fn into_py_err(self, py: Python<'_>) -> PyErr {
+        let path = path(self.steps);
+        match self.problem {
+            Problem::Type(message) => PyTypeError::new_err(format!("{path}{message}")),
+            Problem::Value(message) => PyValueError::new_err(format!("{path}{message}")),
+            Problem::Json(error) => PyValueError::new_err(format!("{path}{}", explain(&error))),
+            // KeyboardInterrupt, a greenlet's exit and the like go their own way.
+            Problem::Python(error) if !error.is_instance_of::<PyException>(py) => error,
+            Problem::Python(error) => {
+                let wrapped = PyTypeError::new_err(format!("{path}cannot be sent: {error}"));
+                wrapped.set_cause(py, Some(error));
+                wrapped
+            }
+        }
+    }
+}
+
+impl From<JsonError> for Box<Fault> {
+    #[cold]
+    fn from(error: JsonError) -> Self {
+        Self::new(Fault { problem: Problem::Json(error), steps: Vec::new() })
+    }
+}
+
+impl From<PyErr> for Box<Fault> {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        Self::new(Fault { problem: Problem::Python(error), steps: Vec::new() })
+    }
+}
+
+impl From<CastError<'_, '_>> for Box<Fault> {
+    #[cold]
+    fn from(error: CastError<'_, '_>) -> Self {
+        PyErr::from(error).into()
+    }
+}
+
+impl From<CastIntoError<'_>> for Box<Fault> {
+    #[cold]
+    fn from(error: CastIntoError<'_>) -> Self {
+        PyErr::from(error).into()
+    }
+}
+
+/// Adds the step that led to a fault.
+pub(crate) trait At<T> {
+    fn at(self, step: impl FnOnce() -> Step) -> Checked<T>;
+}
+
+impl<T> At<T> for Checked<T> {
+    #[inline]
+    fn at(self, step: impl FnOnce() -> Step) -> Self {
+        self.map_err(|mut fault| {
+            fault.steps.push(step());
+            fault
+        })
+    }
+}
+
+fn explain(error: &JsonError) -> Cow<'static, str> {
+    match error {
+        JsonError::TooDeep { limit } => {
+            format!("nests deeper than {limit} levels, or contains itself; send an id or a flatter value").into()
+        }
+        JsonError::TooLarge { limit, .. } => format!(
+            "the message is larger than {limit} bytes; send an id instead, \
+             or raise ASYNC_SIGNALS[\"max_message_size\"]"
+        )
+        .into(),
+        JsonError::TooMany { limit } => {
+            format!("the message holds more than {limit} values; send an id instead").into()
+        }
+        JsonError::NotFinite => "NaN and the infinities cannot be sent, JSON has none; send None or a text".into(),
+        other => other.to_string().into(),
+    }
+}
+
+/// `order.lines[2].price: `; nothing where no step is known.
+fn path(steps: Vec<Step>) -> String {
+    let mut path = String::new();
+    for (index, step) in steps.into_iter().rev().enumerate() {
+        if index == STEPS_SHOWN {
+            path.push('…');
+            break;
+        }
+        step.append_to(&mut path);
+    }
+    if !path.is_empty() {
+        path.push_str(": ");
+    }
+    path
+}
+
+impl Step {
+    fn append_to(&self, path: &mut String) {
+        // Writing to a string cannot fail.
+        let _ = match self {
+            Self::Name(name) if is_identifier(name) && path.is_empty() => write!(path, "{name}"),
+            Self::Name(name) if is_identifier(name) => write!(path, ".{name}"),
+            Self::Name(name) => {
+                let shown: String = name.chars().take(NAME_SHOWN).collect();
+                let more = if shown.len() < name.len() { "…" } else { "" };
+                write!(path, "[{shown:?}{more}]")
+            }
+            Self::Index(index) => write!(path, "[{index}]"),
+            Self::Member => write!(path, "{{…}}"),
+            Self::Key => write!(path, " (a key)"),
+            Self::Entry => write!(path, "[…]"),
+        };
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    let mut characters = name.chars();
+    name.len() <= NAME_SHOWN
+        && characters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && characters.all(|character| character.is_alphanumeric() || character == '_')
+}
