@@ -16,10 +16,14 @@ from typing import Any, Protocol
 import kombu
 
 from servers.effects import Effects
+from servers.process import Process
 from servers.worker import QUEUES, Worker
 
 SOURCE = Path(__file__).parents[1] / "project"
 REPORT = "snippet-report: "
+
+#: The databases as they are after migrating, by alias: once for all tests.
+_migrated: dict[str, bytes] = {}
 
 
 class Broker(Protocol):
@@ -118,18 +122,22 @@ class Project:
 
     def manage(self, *arguments: str, timeout: float = 90) -> str:
         """Runs `manage.py`, which must succeed, and returns what it printed."""
-        done = self.python(str(SOURCE / "manage.py"), *arguments, timeout=timeout)
+        done = self.python("-m", "manage", *arguments, timeout=timeout)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def migrate(self) -> None:
         """Creates the tables, in both databases."""
         for database in ("default", "other"):
-            self.manage("migrate", "--run-syncdb", "--verbosity", "0", "--database", database)
+            file = self.folder / f"{database}.sqlite3"
+            if not _migrated.get(database):
+                self.manage("migrate", "--run-syncdb", "--verbosity", "0", "--database", database)
+                _migrated[database] = file.read_bytes()
+            file.write_bytes(_migrated[database])
 
     def attempt(self, code: str, *, env: Mapping[str, str] | None = None, timeout: float = 90) -> Report:
         """Runs a user's code in a process of its own, and tells what came of it, exception included."""
-        done = self.python(str(SOURCE / "run_snippet.py"), code=dedent(code), env=env, timeout=timeout)
+        done = self.python("-m", "run_snippet", code=dedent(code), env=env, timeout=timeout)
         told = [line for line in done.stdout.splitlines() if line.startswith(REPORT)]
         assert told, f"the process ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return Report(
@@ -155,11 +163,19 @@ class Project:
         finally:
             worker.stop()
 
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
+        """Starts the project's Python and leaves it running; whoever starts it stops it."""
+        return Process([sys.executable, *arguments], env={**self.env, **(env or {})}, cwd=self.folder)
+
     def queues(self) -> dict[str, int]:
         """How many messages wait in which queue, on all of this project's broker."""
         assert self.url is not None
         assert self.broker is not None
         return self.broker.queues(self.url)
+
+    def taken_arguments(self, name: str, queue: str = "celery") -> list[Any]:
+        """Takes all messages out of a queue and returns what they carry by one name, in their order."""
+        return [message.decode()[1][name] for message in self.take(queue)]
 
     def take(self, queue: str) -> list[kombu.Message]:
         """Takes all messages out of a queue, read as Celery reads them."""
@@ -168,4 +184,4 @@ class Project:
             kombu.Connection(self.url, transport_options=dict(self.transport_options)) as connection,
             connection.channel() as channel,
         ):
-            return list(iter(lambda: channel.basic_get(queue, no_ack=True), None))
+            return list(iter(lambda: kombu.Queue(queue, channel=channel).get(no_ack=True, accept=["json"]), None))

@@ -124,10 +124,12 @@ class RabbitmqServer:
 
     def queues(self, url: str) -> dict[str, int]:
         """How many messages wait in which queue of the virtual host that `url` names."""
-        vhost = unquote(urlsplit(url).path[1:])
-        rows = self.control("list_queues", "--vhost", vhost, "--no-table-headers", "name", "messages").splitlines()
+        rows = self.control("list_queues", "--vhost", self.vhost(url), "--no-table-headers", "name", "messages").splitlines()
         counted = {name: int(count) for name, count in (row.rsplit("\t", 1) for row in rows)}
         return {name: count for name, count in counted.items() if count}
+
+    def vhost(self, url: str) -> str:
+        return unquote(urlsplit(url).path[1:])
 
     def control(self, *arguments: str) -> str:
         """Runs rabbitmqctl on the node and returns what it printed."""

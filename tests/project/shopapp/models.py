@@ -75,3 +75,16 @@ def at_once(sender: Any, **kwargs: Any) -> None:
 @receiver(async_signals.request_finished)
 def printing(sender: Any, **kwargs: Any) -> None:
     print("Request finished!")
+
+
+@receiver(signals.chained)
+def sends_another(sender: Any, **kwargs: Any) -> None:
+    signals.unread.send(sender)
+    record("sends_another", sender, **kwargs)
+
+
+@receiver(signals.chained_in_background)
+def sends_in_background(sender: Any, **kwargs: Any) -> None:
+    for number in range(50):
+        signals.unread.options(durability="background").send(sender, number=number)
+    record("sends_in_background", sender, **kwargs)

@@ -14,3 +14,13 @@ order_placed = AsyncSignal(providing_args=("order_id",))
 
 # One of Django's own, beside them.
 synchronous = Signal()
+
+# Its receiver sends another one, to a queue that no worker reads.
+chained = AsyncSignal()
+unread = AsyncSignal(queue="unread")
+
+# Returns at once; the broker gets it a little later.
+buffered = AsyncSignal(durability="background")
+
+# Its receiver sends in the background, to the same queue.
+chained_in_background = AsyncSignal()

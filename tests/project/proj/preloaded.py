@@ -1,0 +1,9 @@
+"""The project for `gunicorn --preload`, with a signal sent before the workers are forked."""
+
+from shopapp.signals import order_placed
+
+from proj.wsgi import application
+
+__all__ = ["application"]
+
+order_placed.send(sender="preload", order_id=0)

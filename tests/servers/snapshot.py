@@ -1,0 +1,115 @@
+"""Everything that a publisher leaves on a broker, in a form that two publishers can be compared by."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import amqp
+import kombu
+
+from servers.rabbitmq import RabbitmqServer
+from servers.redis import RedisServer
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ORIGIN = re.compile(r"gen\d+@")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*(?:\+\d\d:\d\d|Z)?")
+
+
+def redis(server: RedisServer, url: str) -> dict[str, Any]:
+    """Every key of the database."""
+    found: dict[str, Any] = {}
+    with server.client(url) as client:
+        for key in client.keys("*"):
+            kind = client.type(key).decode()
+            found[f"{kind} {key.decode()}"] = {
+                "list": lambda key=key: [_envelope(json.loads(text)) for text in client.lrange(key, 0, -1)],
+                "set": lambda key=key: sorted(member.decode() for member in client.smembers(key)),
+                "zset": lambda key=key: sorted(member.decode() for member in client.zrange(key, 0, -1)),
+                "hash": lambda key=key: client.hgetall(key),
+                "string": lambda key=key: client.get(key),
+            }[kind]()
+    return masked(found)
+
+
+def sqlite(url: str) -> dict[str, Any]:
+    """Every row of kombu's tables, and the tables' own definition."""
+    path = Path(url.removeprefix("sqla+sqlite:///"))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        messages = database.execute(
+            "SELECT q.name, m.payload, m.visible, m.version FROM kombu_message m JOIN kombu_queue q"
+            " ON q.id = m.queue_id ORDER BY m.id"
+        )
+        tables = database.execute("SELECT name FROM pragma_table_info('kombu_message') ORDER BY name")
+        return masked(
+            {
+                "messages": [(name, _envelope(json.loads(text)), *rest) for name, text, *rest in messages],
+                "queues": sorted(database.execute("SELECT name FROM kombu_queue")),
+                "columns": sorted(tables),
+            }
+        )
+
+
+def rabbitmq(server: RabbitmqServer, url: str) -> dict[str, Any]:
+    """Every queue, exchange and binding of the virtual host, and every message."""
+    found: dict[str, Any] = {
+        "queues": _rows(server, url, "list_queues", "name", "durable", "auto_delete", "exclusive", "arguments"),
+        "exchanges": _rows(server, url, "list_exchanges", "name", "type", "durable", "auto_delete", "arguments"),
+        "bindings": _rows(
+            server, url, "list_bindings", "source_name", "destination_name", "destination_kind", "routing_key"
+        ),
+        "messages": {},
+    }
+    with kombu.Connection(url) as connection, connection.channel() as channel:
+        for queue in found["queues"]:
+            taken = list(iter(lambda name=queue["name"]: channel.basic_get(name, no_ack=True), None))
+            if taken:
+                found["messages"][queue["name"]] = [_amqp(message) for message in taken]
+    return masked(found)
+
+
+def _rows(server: RabbitmqServer, url: str, command: str, *columns: str) -> list[dict[str, Any]]:
+    rows = json.loads(server.control(command, "--vhost", server.vhost(url), "--formatter", "json", *columns))
+    return sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
+
+
+def _amqp(message: amqp.Message) -> dict[str, Any]:
+    properties = dict(message.properties)
+    headers = properties.pop("application_headers", {})
+    info = {key: message.delivery_info[key] for key in ("exchange", "routing_key", "redelivered")}
+    return {"properties": properties, "headers": headers, "info": info, "body": _body(message.body, headers)}
+
+
+def _envelope(envelope: dict[str, Any]) -> dict[str, Any]:
+    body = base64.b64decode(envelope["body"])
+    return {**envelope, "body": _body(body, envelope["headers"])}
+
+
+def _body(body: bytes | str, headers: dict[str, Any]) -> Any:
+    if headers.get("compression"):
+        body = kombu.compression.decompress(body, headers["compression"])
+    return json.loads(body)
+
+
+def masked(value: Any, names: dict[str, str] | None = None) -> Any:
+    """Without what differs from run to run. Identifiers are numbered as they come, so that equal ones stay equal."""
+    names = {} if names is None else names
+    if isinstance(value, dict):
+        # In the order of the keys: publishers may write them in any.
+        result = {key: masked(value[key], names) for key in sorted(value, key=str)}
+        if isinstance(result.get("expiration"), str):
+            result["expiration"] = f"about {round(int(result['expiration']) / 10_000) * 10} s"
+        return result
+    if isinstance(value, list | tuple):
+        return [masked(item, names) for item in value]
+    if isinstance(value, bytes):
+        return masked(value.decode(), names)
+    if isinstance(value, str):
+        value = _UUID.sub(lambda found: names.setdefault(found[0], f"<uuid {len(names) + 1}>"), value)
+        return _TIME.sub("<time>", _ORIGIN.sub("gen<pid>@", value))
+    return value

@@ -1,0 +1,359 @@
+"""Inside a transaction a signal waits for the commit, and goes with a rollback."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import MakeProject
+from servers.process import free_port
+from servers.project import Broker, Project
+from servers.redis import RedisServer
+
+WORDS = """
+    from django.db import connection, connections, transaction
+    from proj.looking import waiting
+    from shopapp.models import Order
+    from shopapp.signals import my_signal, order_placed
+
+    class Undone(Exception):
+        pass
+    """
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    """A project with its tables, on each of the brokers."""
+    project.migrate()
+    return project
+
+
+@pytest.fixture
+def one_shop(make_project: MakeProject, redis_server: RedisServer) -> Project:
+    """The same on one broker, for what is the same on all."""
+    project = make_project(redis_server)
+    project.migrate()
+    return project
+
+
+def test_commit(shop: Project) -> None:
+    report = shop.run(
+        WORDS
+        + """
+    with transaction.atomic():
+        order = Order.objects.create()
+        sent = order_placed.send(Order, order_id=order.pk)
+        inside = waiting()
+    result = [inside, waiting(), sent.id]
+    """
+    )
+    inside, after, sent_id = report.result
+    assert (inside, after) == (0, 1)
+    [message] = shop.take("celery")
+    assert message.headers["id"] == sent_id
+
+
+def test_rollback(shop: Project) -> None:
+    report = shop.run(
+        WORDS
+        + """
+    try:
+        with transaction.atomic():
+            sent = order_placed.send(Order, order_id=1)
+            raise Undone
+    except Undone:
+        pass
+    result = sent.id
+    """
+    )
+    assert report.result, "the id is known before anything is published"
+    assert shop.queues() == {}
+
+
+def test_savepoints(shop: Project) -> None:
+    """What a savepoint's rollback undoes is not sent; the rest is, once, in its order."""
+    shop.run(
+        WORDS
+        + """
+    with transaction.atomic():
+        my_signal.send(None, number=1)
+        with transaction.atomic():
+            my_signal.send(None, number=2)
+        try:
+            with transaction.atomic():
+                my_signal.send(None, number=3)
+                with transaction.atomic():
+                    my_signal.send(None, number=4)
+                raise Undone
+        except Undone:
+            pass
+        with transaction.atomic():
+            my_signal.send(None, number=5)
+        my_signal.send(None, number=6)
+        assert waiting() == 0
+    """
+    )
+    assert sorted(shop.taken_arguments("number")) == [1, 2, 5, 6]
+
+
+def test_the_outer_rollback_takes_the_inner_with_it(one_shop: Project) -> None:
+    one_shop.run(
+        WORDS
+        + """
+    try:
+        with transaction.atomic():
+            with transaction.atomic():
+                my_signal.send(None, number=1)
+            raise Undone
+    except Undone:
+        pass
+    my_signal.send(None, number=2)
+    """
+    )
+    assert one_shop.taken_arguments("number") == [2]
+
+
+class TestTwoDatabases:
+    def test_it_waits_for_the_instances_database(self, shop: Project) -> None:
+        report = shop.run(
+            WORDS
+            + """
+    result = []
+    with transaction.atomic(using="default"):
+        with transaction.atomic(using="other"):
+            my_signal.send(None, order=Order.objects.using("other").create())
+            result.append(waiting())
+        result.append(waiting())
+    """
+        )
+        assert report.result == [0, 1]
+
+    def test_it_waits_for_the_only_open_transaction(self, one_shop: Project) -> None:
+        report = one_shop.run(
+            WORDS
+            + """
+    with transaction.atomic(using="other"):
+        my_signal.send(None)
+        inside = waiting()
+    result = [inside, waiting()]
+    """
+        )
+        assert report.result == [0, 1]
+
+    def test_it_waits_for_the_database_that_is_named(self, one_shop: Project) -> None:
+        report = one_shop.run(
+            WORDS
+            + """
+    result = []
+    with transaction.atomic(using="other"):
+        with transaction.atomic(using="default"):
+            my_signal.options(database="other").send(None)
+        result.append(waiting())
+    result.append(waiting())
+    """
+        )
+        assert report.result == [0, 1]
+
+    def test_two_open_transactions_and_no_word_which(self, one_shop: Project) -> None:
+        report = one_shop.attempt(
+            WORDS
+            + """
+    with transaction.atomic(using="other"), transaction.atomic(using="default"):
+        my_signal.send(None)
+    """
+        )
+        text = report.failed("TransactionManagementError")
+        assert "options(database=" in text
+        assert one_shop.queues() == {}
+
+    def test_a_transaction_on_a_database_that_is_not_the_instances(self, one_shop: Project) -> None:
+        """The instance's own database has no open transaction: it is saved already, and sent at once."""
+        report = one_shop.run(
+            WORDS
+            + """
+    order = Order.objects.using("other").create()
+    with transaction.atomic(using="default"):
+        my_signal.send(None, order=order)
+        result = waiting()
+    """
+        )
+        assert report.result == 1
+
+
+class TestOneWait:
+    SEND = (
+        WORDS
+        + """
+    import time
+    with transaction.atomic():
+        for number in range(100):
+            my_signal.send(None, number=number)
+        assert {before} == 0
+        start = time.monotonic()
+    result = time.monotonic() - start
+    """
+    )
+
+    def test_one_hundred_sends_arrive_in_order(self, shop: Project) -> None:
+        shop.run(self.SEND.format(before="waiting()"))
+        assert shop.taken_arguments("number") == [*range(100)]
+
+    def test_one_hundred_sends_share_one_deadline(self, make_project: MakeProject) -> None:
+        project = make_project(
+            None,
+            url=f"redis://127.0.0.1:{free_port()}/0",
+            settings='ASYNC_SIGNALS = {"publish_timeout": 1}',
+        )
+        report = project.run(self.SEND.format(before="0"))
+        assert report.result < 2
+        assert report.output.count("was not sent") == 100
+
+
+def test_a_dead_broker_at_commit_skips_nobody_elses_hooks(make_project: MakeProject) -> None:
+    """The commit succeeds, the other hooks run, and the failure is told to the log and to `on_failure`."""
+    project = make_project(
+        None,
+        url=f"redis://127.0.0.1:{free_port()}/0",
+        settings='ASYNC_SIGNALS = {"publish_timeout": 0.5, "on_failure": "proj.failures.note"}',
+    )
+    project.migrate()
+    report = project.run(
+        WORDS
+        + """
+    from proj.failures import noted
+    ran = []
+    with transaction.atomic():
+        Order.objects.create(reference="kept")
+        transaction.on_commit(lambda: ran.append("before"))
+        sent = my_signal.send(None, number=1)
+        transaction.on_commit(lambda: ran.append("after"))
+    result = [ran, Order.objects.count(), [id for _, id, _ in noted] == [sent.id], noted[0][0], noted[0][2]]
+    """
+    )
+    ran, kept, same_id, signal, error = report.result
+    assert sorted(ran) == ["after", "before"]
+    assert kept == 1
+    assert same_id
+    assert "my_signal" in signal
+    assert "SignalNotSent" in error
+    assert "was not sent" in report.output
+
+
+class TestOptingOut:
+    def test_autocommit_off_is_a_clear_error(self, one_shop: Project) -> None:
+        report = one_shop.attempt(
+            WORDS
+            + """
+    Order.objects.count()
+    transaction.set_autocommit(False)
+    my_signal.send(None)
+    """
+        )
+        text = report.failed("TransactionManagementError")
+        assert "autocommit" in text
+        assert "on_commit=False" in text
+
+    def test_autocommit_off_and_on_commit_false(self, one_shop: Project) -> None:
+        report = one_shop.run(
+            WORDS
+            + """
+    Order.objects.count()
+    transaction.set_autocommit(False)
+    my_signal.options(on_commit=False).send(None)
+    result = waiting()
+    """
+        )
+        assert report.result == 1
+
+    def test_on_commit_false_sends_at_once(self, shop: Project) -> None:
+        report = shop.run(
+            WORDS
+            + """
+    try:
+        with transaction.atomic():
+            my_signal.options(on_commit=False).send(None)
+            result = waiting()
+            raise Undone
+    except Undone:
+        pass
+    """
+        )
+        assert report.result == 1
+
+    def test_as_a_setting(self, make_project: MakeProject, redis_server: RedisServer) -> None:
+        project = make_project(redis_server, settings='ASYNC_SIGNALS = {"on_commit": False}')
+        report = project.run(
+            WORDS
+            + """
+    with transaction.atomic():
+        my_signal.send(None)
+        result = waiting()
+    """
+        )
+        assert report.result == 1
+
+    def test_asend_publishes_at_once(self, one_shop: Project) -> None:
+        report = one_shop.run(
+            WORDS
+            + """
+    import asyncio
+    with transaction.atomic():
+        asyncio.run(my_signal.asend(None))
+        result = waiting()
+    """
+        )
+        assert report.result == 1
+
+
+def test_what_is_changed_after_the_send_is_not_sent(one_shop: Project) -> None:
+    one_shop.run(
+        WORDS
+        + """
+    numbers = [1]
+    with transaction.atomic():
+        my_signal.send(None, numbers=numbers)
+        numbers.append(2)
+    """
+    )
+    assert one_shop.taken_arguments("numbers") == [[1]]
+
+
+def test_what_cannot_be_sent_fails_where_it_is_sent(one_shop: Project) -> None:
+    """Not at the commit, where nobody could see it."""
+    report = one_shop.run(
+        WORDS
+        + """
+    with transaction.atomic():
+        try:
+            my_signal.send(None, what=object())
+        except TypeError as error:
+            result = str(error)
+    """
+    )
+    assert "what" in report.result
+    assert one_shop.queues() == {}
+
+
+def test_a_transaction_without_sends_and_one_after_another(one_shop: Project) -> None:
+    one_shop.run(
+        WORDS
+        + """
+    for number in range(3):
+        with transaction.atomic():
+            Order.objects.create()
+        with transaction.atomic():
+            my_signal.send(None, number=number)
+    """
+    )
+    assert one_shop.taken_arguments("number") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("runner", ["manage.py test", "pytest"])
+def test_test_cases_of_django(make_project: MakeProject, broker: Broker, runner: str) -> None:
+    """TestCase, TransactionTestCase and captureOnCommitCallbacks, as `shopapp/test_transactions.py` uses them."""
+    project = make_project(broker)
+    if runner == "pytest":
+        done = project.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "shopapp.test_transactions")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "5 passed" in done.stdout
+    else:
+        assert "Ran 5 tests" in project.manage("test", "shopapp", "--noinput")
