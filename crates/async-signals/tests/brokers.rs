@@ -1,6 +1,8 @@
 //! What every broker does, whatever it is: one list of behaviours, and all of
 //! them for each broker. A new behaviour starts here.
 
+#![cfg(all(feature = "redis", feature = "sqlite"))]
+
 mod servers;
 
 use std::{
@@ -187,6 +189,8 @@ async fn unroutable(bench: &mut dyn Bench) {
         assert_eq!((at.as_str(), routing_key.as_str()), (exchange.as_str(), "nobody"));
         assert!(!error.is_transient(), "trying again would not help");
     }
+    let nowhere = publish(&*broker, &Arc::default(), &[numbered(1)]).await;
+    assert!(matches!(nowhere[..], [Err(BrokerError::Unroutable { .. })]), "{nowhere:?}");
     let published = publish(&*broker, &Arc::new(Route::to_queue(&queue)), &[numbered(2)]).await;
     assert_ok(&published);
     assert_eq!(numbers(bench, &queue).await, [2]);

@@ -190,6 +190,10 @@ async fn no_password_where_one_is_needed_is_named() {
     let Some(redis) = Redis::start(&[]) else { return };
     let error = connect(&BrokerConfig::new(&redis.url("")).expect("a URL")).await.expect_err("no password");
     assert!(matches!(error, BrokerError::Authentication { .. }), "{error:?}");
+    let _: () = redis::cmd("CONFIG").arg(&["SET", "requirepass", ""]).query(&mut redis.connection()).expect("open");
+    let error = connect(&redis.config()).await.expect_err("a password that nobody asked for");
+    assert!(matches!(error, BrokerError::Authentication { .. }), "{error:?}");
+    assert!(!error.to_string().contains(PASSWORD), "{error}");
 }
 
 #[tokio::test]
@@ -204,19 +208,24 @@ async fn a_key_of_another_type_fails_its_messages_alone() {
 
 #[tokio::test]
 async fn the_url_chooses_the_database() {
-    let Some(redis) = Redis::start(&[]) else { return };
+    let Some(redis) = Redis::start(&["--unixsocket", "redis.sock"]) else { return };
     let url = redis.url(&format!(":{PASSWORD}@"));
     let other = format!("{}/3", url.trim_end_matches("/0"));
     let broker = connect(&BrokerConfig::new(&other).expect("a URL")).await.expect("a connection");
     assert_ok(&broker.publish(&[outgoing("q", 0)]).await);
     assert!(keys(&redis).is_empty(), "not in database 0");
-    let socket = redis.directory().join("redis.sock");
-    let missing = format!("redis+socket://{}?virtual_host=3", socket.display());
-    let error = connect(&BrokerConfig::new(&missing).expect("a URL")).await.expect_err("no socket");
+    let socket = |file: &str| {
+        let url = format!("redis+socket://:{PASSWORD}@{}/{file}?virtual_host=3", redis.directory().display());
+        BrokerConfig::new(&url).expect("a URL")
+    };
+    assert_ok(&connect(&socket("redis.sock")).await.expect("a connection").publish(&[outgoing("q", 0)]).await);
+    assert!(keys(&redis).is_empty(), "nor through its socket");
+    let error = connect(&socket("no.sock")).await.expect_err("no socket");
     assert!(matches!(error, BrokerError::Connect { .. }), "{error:?}");
     let missing = BrokerConfig::new(&url.replace("/0", "/99")).expect("a URL");
     let error = connect(&missing).await.expect_err("no such database");
-    assert!(matches!(error, BrokerError::Refused { .. }), "{error:?}");
+    assert!(matches!(error, BrokerError::InvalidOption { .. }), "{error:?}");
+    assert!(error.to_string().contains("no database 99") && !error.to_string().contains(PASSWORD), "{error}");
 }
 
 #[cfg(feature = "rustls")]

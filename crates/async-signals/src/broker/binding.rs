@@ -144,7 +144,7 @@ fn topic_matches(bound: &str, routing_key: &str) -> bool {
 /// that keep no bindings where others could see them.
 pub(super) fn declared_queues(route: &Route) -> Result<Vec<&str>, BrokerError> {
     if route.exchange.is_empty() {
-        return Ok(vec![&route.routing_key]);
+        return if route.routing_key.is_empty() { Err(unroutable(route)) } else { Ok(vec![&route.routing_key]) };
     }
     let mut queues: Vec<&str> = Vec::new();
     for (queue, exchange) in bound(route).filter(|(_, exchange)| exchange.name == route.exchange) {
