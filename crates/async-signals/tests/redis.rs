@@ -1,5 +1,5 @@
 //! What only Redis does: kombu's layout, and Redis' own refusals.
-#![cfg(feature = "redis")]
+#![cfg(all(feature = "redis", feature = "rustls"))]
 
 mod servers;
 
@@ -11,17 +11,16 @@ use std::{
 };
 
 use async_signals::{
-    broker::{self, Broker, BrokerConfig, BrokerError, Published, Tls},
-    message::{Exchange, Headers, Message, Outgoing, Properties, Queue, Route},
+    broker::{self, Broker, BrokerConfig, BrokerError, Tls},
+    message::{Exchange, Message, Outgoing, Queue, Route},
 };
-use bytes::Bytes;
 use redis::Commands;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use servers::{
     Bench, DEADLINE,
+    messages::{assert_ok, numbered},
     redis::{PASSWORD, Redis},
 };
-use uuid::Uuid;
 
 /// How long kombu keeps the bindings of a queue that expires in no time.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -228,7 +227,6 @@ async fn the_url_chooses_the_database() {
     assert!(error.to_string().contains("no database 99") && !error.to_string().contains(PASSWORD), "{error}");
 }
 
-#[cfg(feature = "rustls")]
 #[tokio::test]
 async fn tls_verifies_unless_told_otherwise() {
     let file = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name);
@@ -281,17 +279,13 @@ fn configured(redis: &Redis, options: Value) -> BrokerConfig {
 }
 
 fn message(priority: u8) -> Message {
-    let id = Uuid::new_v4();
-    let properties = Properties { priority, ..Properties::for_task(id) };
-    Message { id, headers: Headers::Raw(Map::new()), properties, body: Bytes::from_static(b"[[], {}, {}]") }
+    let mut message = numbered(0);
+    message.properties.priority = priority;
+    message
 }
 
 fn outgoing(queue: &str, priority: u8) -> Outgoing {
     Outgoing { route: Arc::new(Route::to_queue(queue)), message: message(priority) }
-}
-
-fn assert_ok(published: &[Published]) {
-    assert!(published.iter().all(Result::is_ok), "{published:?}");
 }
 
 fn keys(redis: &Redis) -> HashSet<String> {

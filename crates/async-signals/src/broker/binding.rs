@@ -48,6 +48,7 @@ impl Kind {
     }
 
     /// What kombu stores as the pattern of a binding: a regular expression for a topic, else nothing.
+    #[cfg(feature = "redis")]
     pub(super) fn pattern(self, routing_key: &str) -> String {
         if self != Self::Topic {
             return String::new();
@@ -68,6 +69,7 @@ impl Kind {
     }
 }
 
+#[cfg(feature = "redis")]
 fn push_escaped(pattern: &mut String, char: char) {
     match char {
         '#' | '*' => pattern.push(char),
@@ -173,6 +175,7 @@ pub(super) fn unroutable(route: &Route) -> BrokerError {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "redis")]
     #[test]
     fn stores_the_patterns_that_kombu_stores() {
         // Seen in the sets that kombu 5.7 writes.

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "sqlite")]
 pub mod embedded;
+pub mod messages;
 #[cfg(feature = "redis")]
 pub mod redis;
 
