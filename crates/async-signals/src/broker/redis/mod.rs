@@ -134,7 +134,7 @@ impl Redis {
         };
         self.settle(&replies, refreshes, &pushed, &mut outcomes);
         if let Ok(replies) = &replies
-            && let Some(Value::ServerError(error)) = replies[..refreshes].iter().find(|reply| is_refusal(reply))
+            && let Some(Value::ServerError(error)) = replies.iter().take(refreshes).find(|reply| is_refusal(reply))
         {
             tracing::warn!(error = %self.errors.server(error), "cannot bind the queues again");
             let mut routes = self.routes.lock().await;
@@ -173,13 +173,17 @@ impl Redis {
             let (route, way) = &mut ways.distinct[index];
             *way = match &replies {
                 Err(error) => Err(self.errors.disconnected(error)),
-                Ok(replies) => match replies[range.clone()].iter().find(|reply| is_refusal(reply)) {
-                    Some(Value::ServerError(error)) => Err(self.errors.server(error)),
-                    // The look-up is the last of what a route asks.
-                    _ => routes
-                        .learn(route, replies[range].last(), &self.keys)
-                        .map(|targets| Way { targets, stale: false }),
-                },
+                Ok(replies) => {
+                    let replies = replies.get(range).unwrap_or_default();
+                    match replies.iter().find(|reply| is_refusal(reply)) {
+                        Some(Value::ServerError(error)) => Err(self.errors.server(error)),
+                        // The look-up is the last of what a route asks.
+                        _ => {
+                            let learned = routes.learn(route, replies.last(), &self.keys);
+                            learned.map(|targets| Way { targets, stale: false })
+                        }
+                    }
+                }
             };
         }
         ways
@@ -196,9 +200,9 @@ impl Redis {
         for (command, messages) in pushed.iter().enumerate() {
             let outcome = match replies {
                 Err(error) => Err(self.errors.disconnected(error)),
-                Ok(replies) => match &replies[refreshes + command] {
-                    Value::Int(_) => continue,
-                    Value::ServerError(error) => Err(self.errors.server(error)),
+                Ok(replies) => match replies.get(refreshes + command) {
+                    Some(Value::Int(_)) => continue,
+                    Some(Value::ServerError(error)) => Err(self.errors.server(error)),
                     other => Err(BrokerError::Refused { reason: format!("LPUSH was answered with {other:?}") }),
                 },
             };
