@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from async_signals import signals as async_signals
 from django.db import models
 from django.dispatch import receiver
 
+from async_signals import signals as async_signals
 from shopapp import signals
 from shopapp.effects import record
 

@@ -1,7 +1,8 @@
 """The signals of the shop, defined as the documentation defines them."""
 
-from async_signals import AsyncSignal
 from django.dispatch import Signal
+
+from async_signals import AsyncSignal
 
 my_signal = AsyncSignal()
 
