@@ -10,6 +10,7 @@ import warnings
 from importlib import metadata
 from importlib.util import find_spec
 
+from ._native import SenderRef
 from .delivery import Delivery, current_delivery
 from .dispatcher import AsyncSignal
 from .errors import (
@@ -17,11 +18,11 @@ from .errors import (
     CeleryNotConfigured,
     DuplicateSignalName,
     NoWireName,
+    Parked,
     ReceiversFailed,
     SignalNotSent,
     UndeclaredArgument,
 )
-from .references import SenderRef
 from .sent import Sent
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Delivery",
     "DuplicateSignalName",
     "NoWireName",
+    "Parked",
     "ReceiversFailed",
     "SenderRef",
     "Sent",

@@ -1,5 +1,7 @@
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+"""The native half of Async Signals."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, final
 
 from typing_extensions import Self
 
@@ -53,6 +55,78 @@ class Outlet:
     def prepare(self, sender: Any, named: dict[str, Any], parent: tuple[str, str] | None = None) -> Prepared: ...
     def background(self, sender: Any, named: dict[str, Any], parent: tuple[str, str] | None = None) -> str: ...
 
-def encode_body(signal: str, sender: Any, kwargs: dict[str, Any], max_bytes: int = ...) -> bytes: ...
-def decode_body(body: bytes) -> tuple[list[Any], dict[str, Any], dict[str, Any]]: ...
-def sender_label(sender: Any) -> Hashable | None: ...
+class MalformedMessage(ValueError):
+    """A message that is no task of Celery's."""
+
+class Reference:
+    """What stands for a value until it is resolved: `[kind, …]`, as it was sent."""
+
+    def __new__(cls, value: Any) -> Reference: ...
+    @property
+    def value(self) -> Any:
+        """What was sent: a list that begins with the kind."""
+    @property
+    def kind(self) -> str | None:
+        """What is stood for ("model", "class", …); None for what nobody can know."""
+
+@final
+class SenderRef(Reference):
+    """A sender that is not known in this process.
+
+    A class that nobody has imported here, a member of such an enum, or a
+    model's row that is gone. It still matches whatever receivers are connected
+    to under the same label.
+    """
+
+    def __new__(cls, value: Any) -> SenderRef: ...
+    @property
+    def label(self) -> str:
+        """What it is called.
+
+        `module.qualified_name` of a class, `app.Model` of a model or its row,
+        `module.qualified_name.MEMBER` of an enum's member.
+        """
+
+class _Lookup(Protocol):
+    def model(self, label: str) -> Any: ...
+    def row(self, model: Any, pk: Any, using: str | None) -> Any: ...
+
+def encode_body(signal: str, sender: object, kwargs: dict[str, Any], max_bytes: int = 1048576) -> bytes:
+    """The body of a signal's task as JSON.
+
+    TypeError names an argument that cannot be sent by its path, ValueError one
+    that is NaN, too deep or too big.
+    """
+
+def encode_sender(sender: object) -> bytes:
+    """The sender as JSON, as it stands in a task's arguments."""
+
+def sender_label(sender: object) -> bytes | None:
+    """A sender's label.
+
+    Two senders match if they are identical or their labels are equal, and
+    labels are equal exactly if the senders are equal on the wire (so 1 and True
+    differ). None for a sender that has none (None itself, and whatever cannot
+    be sent): it matches by identity only.
+    """
+
+def decode_body(body: bytes) -> tuple[list[Any], dict[str, Any], Any]:
+    """What a body of `[args, kwargs, embed]` holds. Nothing is looked up.
+
+    MalformedMessage for whatever kombu or a stock worker would refuse, and for
+    NaN and lone surrogates, which JSON has not.
+    """
+
+def resolve(value: Any, lookup: _Lookup) -> Any:
+    """A decoded value with the real values in place of the stand-ins.
+
+    UnresolvableReference names what is not known here, MissingRow a row that is
+    gone.
+    """
+
+def resolve_call(sender: Any, kwargs: dict[str, Any], lookup: _Lookup) -> tuple[Any, dict[str, Any]]:
+    """The sender and the arguments of one message, as `resolve` does.
+
+    The same row in both is the same object. A sender that is not known here
+    becomes a SenderRef.
+    """

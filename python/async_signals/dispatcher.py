@@ -6,19 +6,21 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from django.dispatch import Signal
 from django.dispatch.dispatcher import logger
 
 from . import names, sending, settings
 from .errors import CeleryNotConfigured, UndeclaredArgument
+from .references import OnMissing
 from .senders import SenderCache, SenderKeys
 from .sent import Sent
 
 Receiver = Callable[..., Any]
+Choice = TypeVar("Choice", bound=str)
 
-_ON_MISSING = ("raise", "skip", "none")
+_ON_MISSING: tuple[OnMissing, ...] = ("raise", "skip", "none")
 _OPTIONS = frozenset(
     {"countdown", "eta", "expires", "priority", "queue", "task_id", "durability", "on_commit", "database"}
 )
@@ -70,7 +72,7 @@ class AsyncSignal(Signal):
         self.strict = strict
         self.priority = _number("priority", priority, 0, 255)
         self.expires = expires if expires is None else _seconds("expires", expires)
-        self.on_missing = _one_of("on_missing", on_missing, _ON_MISSING)
+        self.on_missing: OnMissing = _one_of("on_missing", on_missing, _ON_MISSING)
         self.durability = None if durability is None else _durability(durability)
         self.on_commit = on_commit
         self._name = name
@@ -78,7 +80,7 @@ class AsyncSignal(Signal):
         self._ways: dict[Any, sending.Way] = {}
         if strict and self.providing_args is None:
             raise TypeError("strict=True needs providing_args: the names that may be sent")
-        if queue is not None and (not isinstance(queue, str) or not queue):
+        if queue is not None and not _is_name(queue):
             raise TypeError(f"queue must be the name of a Celery queue, not {queue!r}")
         names.register(self)
 
@@ -243,6 +245,10 @@ def warn_not_configured() -> None:
     )
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
 def _names(providing_args: Iterable[str]) -> list[str]:
     if isinstance(providing_args, str):
         raise TypeError(f"providing_args must be several names: write ({providing_args!r},)")
@@ -261,10 +267,10 @@ def _durability(value: Any) -> str:
     return _one_of("durability", value, settings.DURABILITIES)
 
 
-def _one_of(option: str, value: Any, choices: tuple[str, ...]) -> str:
+def _one_of(option: str, value: Any, choices: tuple[Choice, ...]) -> Choice:
     if value not in choices:
         raise ValueError(f"{option} is {value!r}; use one of {', '.join(map(repr, choices))}")
-    return str(value)
+    return choices[choices.index(value)]
 
 
 def _number(option: str, value: Any, lowest: int, highest: int) -> int | None:

@@ -52,5 +52,5 @@ class ReceiversFailed(Exception):
     """Receivers of a signal failed in a worker. Each failure is in the log."""
 
 
-class UnknownSignal(LookupError):
-    """A message names a signal that this worker does not have."""
+class Parked(Exception):
+    """A worker could not run a message, and has put it into the dead-letter queue."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ def _is_uniform(app: Celery) -> bool:
 
 def str_id() -> str:
     """A task id."""
-    return celery.app.base.uuid()
+    return str(uuid.uuid4())
 
 
 def apply_async(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery, Task
 from celery.exceptions import Reject
 
 from . import publishers, routing, settings
 from ._native import encode_body
+from .errors import Parked
 from .routing import NotNative
 from .waiting import off_hub
 
@@ -92,20 +93,21 @@ class Incoming:
         self._ours["deliveries"] = self.deliveries
         self._publish(self.queue, None)
 
-    def park(self, reason: str, kind: type[Exception] | None = None) -> None:
-        """Puts it into the dead-letter queue with the reason."""
+    def park(self, kind: str, reason: str) -> NoReturn:
+        """Puts it into the dead-letter queue with the reason, and ends the task."""
         queue = settings.get().dead_letter_queue(self.queue)
         if queue is None:
             logger.error("Message %s is rejected: %s", self.id, reason)
             raise Reject(reason, requeue=False)
         self._ours["parked"] = {
             "reason": reason[:1000],
-            "kind": kind.__name__ if kind else "TooManyDeliveries",
+            "kind": kind,
             "queue": self.queue,
             "at": time.time(),
         }
         self._publish(queue, _bounds(settings.get()))
         logger.error("Message %s is parked in %s: %s", self.id, queue, reason)
+        raise Parked(f"in {queue}: {reason}")
 
     def _publish(self, queue: str, arguments: dict[str, Any] | None) -> None:
         headers = {**self._headers, "async_signals": self._ours}

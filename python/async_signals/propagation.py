@@ -6,8 +6,9 @@ import logging
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from . import references
+from ._native import resolve_call
 from .delivery import Delivery, current
+from .references import Lookup, SkipReceivers
 
 if TYPE_CHECKING:
     from .dispatcher import AsyncSignal
@@ -29,8 +30,8 @@ def call_receivers(
         ``(receiver, response or exception)`` pairs.
     """
     try:
-        sender, named = references.resolve_call(sender, named, on_missing=signal.on_missing)
-    except references.SkipReceivers as missing:
+        sender, named = resolve_call(sender, named, Lookup(signal.on_missing))
+    except SkipReceivers as missing:
         logger.info("Signal %s[%s] is skipped: %s", delivery.signal, delivery.id, missing)
         return []
     if not signal.has_listeners(sender):

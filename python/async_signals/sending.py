@@ -231,8 +231,8 @@ def _publish_all(parcels: list[Parcel]) -> None:
 
         try:
             parcel.publish(deliver)
-        except Exception as error:
-            failed.append((parcel, error))
+        except Exception as refused:
+            failed.append((parcel, refused))
     if ready:
         app = parcels[0]._way.app
         assert app is not None

@@ -13,7 +13,7 @@ from . import names, parking, propagation, references, settings
 from .application import TASK
 from .delivery import Delivery
 from .dispatcher import receiver_name
-from .errors import ReceiversFailed, UnknownSignal
+from .errors import Parked, ReceiversFailed
 
 logger = logging.getLogger("async_signals")
 
@@ -39,6 +39,8 @@ class SignalRequest(Request):
     typing=False,
     ignore_result=True,
     serializer="json",
+    # Said in the log already, where it happened.
+    throws=(Parked,),
     # Acknowledged after the receivers ran, and back in the queue when a pool process dies of them.
     acks_late=True,
     acks_on_failure_or_timeout=True,
@@ -54,6 +56,7 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         named: The arguments as they were sent.
 
     Raises:
+        Parked: It could not be run here, and is in the dead-letter queue with the reason.
         ReceiversFailed: At least one receiver raised. Each failure is in the log.
     """
     incoming = parking.Incoming(self, signal, sender, named)
@@ -62,11 +65,12 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         # since brokers only tell that it was delivered before, not how often.
         incoming.deliveries += 1
         if incoming.deliveries >= settings.get().max_deliveries:
-            return incoming.park(f"delivered {incoming.deliveries} times without an end: it may kill its worker")
-        return incoming.send_again()
+            incoming.park("TooManyDeliveries", f"taken {incoming.deliveries} times by workers that did not finish it")
+        incoming.send_again()
+        return
     known = names.find(str(signal))
     if known is None:
-        return incoming.park(f"this worker has no signal {signal!r}", UnknownSignal)
+        incoming.park("UnknownSignal", f"this worker has no signal {signal!r}")
     sent_at = incoming.sent_at
     delivery = Delivery(
         id=incoming.id,
@@ -77,10 +81,9 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     )
     try:
         responses = propagation.call_receivers(known, sender, named, delivery)
-    except references.UnresolvableReference as error:
-        return incoming.park(str(error), type(error))
+    except (references.UnresolvableReference, references.MissingRow) as error:
+        incoming.park(type(error).__name__, str(error))
     failures = [(receiver, response) for receiver, response in responses if isinstance(response, Exception)]
     if failures:
         listed = "; ".join(f"{receiver_name(receiver)}: {error!r}"[:300] for receiver, error in failures)
         raise ReceiversFailed(f"{len(failures)} of {len(responses)} receivers of {signal} failed: {listed}")
-    return None

@@ -123,7 +123,14 @@ pub(crate) fn encode_body(
     limits: Limits,
 ) -> PyResult<Vec<u8>> {
     let mut encoder = Encoder::new(py, limits)?;
-    encoder.body(signal, sender, kwargs).map_err(|fault| fault.into_py_err(py))?;
+    encoder.body(signal, sender, kwargs).map_err(|fault| fault.into_send_error(py))?;
+    Ok(encoder.json.finish())
+}
+
+/// Any value as JSON: equal values that are sent are equal bytes.
+pub(crate) fn encode_value(value: &Bound<'_, PyAny>) -> Checked<Vec<u8>> {
+    let mut encoder = Encoder::new(value.py(), Limits::default())?;
+    encoder.value(value)?;
     Ok(encoder.json.finish())
 }
 

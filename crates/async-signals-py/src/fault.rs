@@ -4,9 +4,12 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use async_signals::protocol::json::JsonError;
-use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyException, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{CastError, CastIntoError};
+
+use crate::decode::malformed;
 
 /// Boxed: the way without a fault stays as cheap as a pointer.
 pub(crate) type Checked<T> = Result<T, Box<Fault>>;
@@ -27,6 +30,8 @@ enum Problem {
     Value(String),
     /// It does not fit into JSON or its limits.
     Json(JsonError),
+    /// What was sent by reference is not to be had here.
+    Unresolvable { kind: String, name: String, reason: String, cause: Option<PyErr> },
     /// Code of the value's own failed.
     Python(PyErr),
 }
@@ -48,6 +53,8 @@ pub(crate) enum Step {
 
 /// More steps than this are cut: a value that contains itself has endless ones.
 const STEPS_SHOWN: usize = 12;
+/// Longer text is cut in an error.
+const TEXT_SHOWN: usize = 200;
 /// Longer names are cut in a path.
 const NAME_SHOWN: usize = 40;
 
@@ -60,9 +67,30 @@ impl Fault {
         Box::new(Self { problem: Problem::Value(message.into()), steps: Vec::new() })
     }
 
-    /// The exception that says what is wrong, where, and what to do about it.
-    pub(crate) fn into_py_err(self, py: Python<'_>) -> PyErr {
-        let path = path(self.steps);
+    pub(crate) fn unresolvable(kind: &str, name: impl Into<String>, reason: impl Into<String>) -> Box<Self> {
+        let problem =
+            Problem::Unresolvable { kind: kind.into(), name: name.into(), reason: reason.into(), cause: None };
+        Box::new(Self { problem, steps: Vec::new() })
+    }
+
+    pub(crate) fn is_unresolvable(&self) -> bool {
+        matches!(self.problem, Problem::Unresolvable { .. })
+    }
+
+    /// The Python exception that an unresolvable reference is due to.
+    pub(crate) fn because(mut self: Box<Self>, error: PyErr) -> Box<Self> {
+        if let Problem::Unresolvable { cause, .. } = &mut self.problem {
+            *cause = Some(error);
+        }
+        self
+    }
+
+    /// The exception of a send: what is wrong, where, and what to do about it.
+    pub(crate) fn into_send_error(self, py: Python<'_>) -> PyErr {
+        let mut path = path(self.steps);
+        if !path.is_empty() {
+            path.push_str(": ");
+        }
         match self.problem {
             Problem::Type(message) => PyTypeError::new_err(format!("{path}{message}")),
             Problem::Value(message) => PyValueError::new_err(format!("{path}{message}")),
@@ -74,8 +102,54 @@ impl Fault {
                 wrapped.set_cause(py, Some(error));
                 wrapped
             }
+            Problem::Unresolvable { kind, name, reason, .. } => {
+                PyValueError::new_err(format!("{path}{kind} {name}: {reason}"))
+            }
         }
     }
+
+    /// The exception where a message is received. Exceptions of code that was
+    /// called (a database's, say) pass as they are.
+    pub(crate) fn into_receive_error(self, py: Python<'_>) -> PyErr {
+        let argument = path(self.steps);
+        match self.problem {
+            Problem::Python(error) => match set_argument(error.value(py), &argument) {
+                Ok(()) => error,
+                Err(failed) => failed,
+            },
+            Problem::Unresolvable { kind, name, reason, cause } => {
+                let args = (short(&kind), short(&name), reason, argument);
+                let error = unresolvable_reference(py, args).unwrap_or_else(|failed| failed);
+                if cause.is_some() {
+                    error.set_cause(py, cause);
+                }
+                error
+            }
+            Problem::Type(message) | Problem::Value(message) => malformed(format_args!("{argument}: {message}")),
+            Problem::Json(error) => malformed(format_args!("{argument} {error}")),
+        }
+    }
+}
+
+/// MissingRow and UnresolvableReference say which argument it is; what raises
+/// them in Python does not know.
+fn set_argument(error: &Bound<'_, PyBaseException>, argument: &str) -> PyResult<()> {
+    let name = intern!(error.py(), "argument");
+    if error.hasattr(name)? { error.setattr(name, argument) } else { Ok(()) }
+}
+
+/// Text of a message, fit for a log.
+pub(crate) fn short(text: &str) -> String {
+    let mut shown: String = text.chars().take(TEXT_SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn unresolvable_reference(py: Python<'_>, args: (String, String, String, String)) -> PyResult<PyErr> {
+    let class = py.import("async_signals.references")?.getattr("UnresolvableReference")?;
+    Ok(PyErr::from_value(class.call1(args)?))
 }
 
 impl From<JsonError> for Box<Fault> {
@@ -139,7 +213,7 @@ fn explain(error: &JsonError) -> Cow<'static, str> {
     }
 }
 
-/// `order.lines[2].price: `; nothing where no step is known.
+/// `order.lines[2].price`; nothing where no step is known.
 fn path(steps: Vec<Step>) -> String {
     let mut path = String::new();
     for (index, step) in steps.into_iter().rev().enumerate() {
@@ -148,9 +222,6 @@ fn path(steps: Vec<Step>) -> String {
             break;
         }
         step.append_to(&mut path);
-    }
-    if !path.is_empty() {
-        path.push_str(": ");
     }
     path
 }

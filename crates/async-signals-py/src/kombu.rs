@@ -2,7 +2,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::classes::{classes, loaded_module};
 use crate::reference::Reference;
@@ -18,7 +18,7 @@ pub(crate) struct Registered<'py> {
 /// for it. kombu's own types and ours are not the user's.
 pub(crate) fn registration<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Registered<'py>>> {
     let py = object.py();
-    let Some(encoders) = table(py, intern!(py, "_encoders").to_str()?)? else { return Ok(None) };
+    let Some(encoders) = table(py, intern!(py, "_encoders"))? else { return Ok(None) };
     let classes = classes(py)?;
     let own = [
         classes.datetime.as_ptr(),
@@ -40,15 +40,16 @@ pub(crate) fn registration<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<R
 }
 
 /// The decoder of a marker; `None` for one that is not known here.
-pub(crate) fn decoder<'py>(py: Python<'py>, marker: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(crate) fn decoder<'py>(marker: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = marker.py();
     py.import(intern!(py, "kombu.utils.json"))?;
-    match table(py, "_decoders")? {
+    match table(py, intern!(py, "_decoders"))? {
         Some(decoders) => decoders.get_item(marker),
         None => Ok(None),
     }
 }
 
-fn table<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
+fn table<'py>(py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyDict>>> {
     let Some(json) = loaded_module(intern!(py, "kombu.utils.json")) else { return Ok(None) };
     Ok(json.getattr_opt(name)?.and_then(|table| table.cast_into::<PyDict>().ok()))
 }

@@ -8,14 +8,12 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple, PyType};
 
+use crate::fault::short;
 use crate::sender::label;
 
 /// The marker of all that is ours. One for all kinds, so that an older worker
 /// that meets a newer kind decodes it to a stand-in instead of failing.
 pub(crate) const MARKER: &str = "async_signals";
-
-/// The longest text of a stand-in's `repr`.
-const SHOWN: usize = 80;
 
 /// What stands for a value until it is resolved: `[kind, …]`, as it was sent.
 #[pyclass(frozen, subclass, weakref, module = "async_signals._native")]
@@ -33,11 +31,16 @@ impl Reference {
     }
 
     /// The kind and what follows it; `None` for what is no marker of ours.
-    pub(crate) fn parts<'py>(&self, py: Python<'py>) -> Option<(String, Vec<Bound<'py, PyAny>>)> {
-        let parts = self.value(py).cast::<PyList>().ok()?;
-        let kind = parts.get_item(0).ok()?.extract().ok()?;
-        Some((kind, parts.iter().skip(1).collect()))
+    fn parts<'py>(&self, py: Python<'py>) -> Option<(String, Vec<Bound<'py, PyAny>>)> {
+        parts(self.value(py))
     }
+}
+
+/// The kind and what follows it; `None` for what is no `[kind, …]`.
+pub(crate) fn parts<'py>(value: &Bound<'py, PyAny>) -> Option<(String, Vec<Bound<'py, PyAny>>)> {
+    let parts = value.cast::<PyList>().ok()?;
+    let kind = parts.get_item(0).ok()?.extract().ok()?;
+    Some((kind, parts.iter().skip(1).collect()))
 }
 
 #[pymethods]
@@ -96,13 +99,15 @@ impl Reference {
 }
 
 impl Reference {
-    /// The name of a class, a model or a row's model.
+    /// The name of a class, a model, a row's model or an enum member.
     fn sender_label(&self, py: Python<'_>) -> Option<String> {
         let (kind, rest) = self.parts(py)?;
-        if !matches!(kind.as_str(), "class" | "model_class" | "model") {
-            return None;
+        let name = rest.first()?.extract().ok()?;
+        match kind.as_str() {
+            "class" | "model_class" | "model" => Some(name),
+            "enum" => Some(format!("{name}.{}", rest.get(1)?)),
+            _ => None,
         }
-        rest.first()?.extract().ok()
     }
 
     /// The kind and the name it goes by; no values but a model's primary key.
@@ -121,14 +126,13 @@ impl Reference {
             ("class" | "model_class" | "dataclass" | "registered", Some(name)) => format!("{kind} {name}"),
             _ => kind,
         };
-        let shown: String = text.chars().take(SHOWN).collect();
-        Some(if shown.len() < text.len() { shown + "…" } else { shown })
+        Some(short(&text))
     }
 }
 
 /// A sender that is not known in this process: a class that nobody has
-/// imported here, or a model instance whose row is gone. It is equal to, and
-/// receivers connected to it match, whatever has the same label.
+/// imported here, a member of such an enum, or a model's row that is gone. It
+/// still matches whatever receivers are connected to under the same label.
 #[pyclass(frozen, extends = Reference, module = "async_signals")]
 pub(crate) struct SenderRef;
 
@@ -139,12 +143,15 @@ impl SenderRef {
         let py = value.py();
         let reference = Reference::new(value);
         if reference.sender_label(py).is_none() {
-            return Err(PyTypeError::new_err("a SenderRef stands for a class, a model or a model's row"));
+            return Err(PyTypeError::new_err(
+                "a SenderRef stands for a class, a model, a model's row or an enum member",
+            ));
         }
         Ok(PyClassInitializer::from(reference).add_subclass(Self))
     }
 
-    /// `module.qualified_name` of a class, `app.Model` of a model or its row.
+    /// `module.qualified_name` of a class, `app.Model` of a model or its row,
+    /// `module.qualified_name.MEMBER` of an enum's member.
     #[getter]
     fn label(slf: &Bound<'_, Self>) -> Option<String> {
         slf.as_super().get().sender_label(slf.py())

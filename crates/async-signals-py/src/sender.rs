@@ -89,7 +89,7 @@ fn sender_label<'py>(sender: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> 
 fn encode_sender<'py>(sender: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = sender.py();
     let mut encoder = Encoder::new(py, Limits::default())?;
-    encoder.sender(sender).map_err(|fault| fault.into_py_err(py))?;
+    encoder.sender(sender).map_err(|fault| fault.into_send_error(py))?;
     Ok(PyBytes::new(py, &encoder.json.finish()))
 }
 
