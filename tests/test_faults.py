@@ -150,9 +150,7 @@ def silent() -> Iterator[str]:
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp", "rediss", "amqps"])
 @pytest.mark.parametrize("kind", ["silent", "unreachable"])
-def test_a_broker_that_is_silent_or_not_there(
-    make_project: MakeProject, silent: str, kind: str, scheme: str
-) -> None:
+def test_a_broker_that_is_silent_or_not_there(make_project: MakeProject, silent: str, kind: str, scheme: str) -> None:
     address = silent if kind == "silent" else f"127.0.0.1:{free_port()}"
     project = make_project(
         None, url=f"{scheme}://user:{SECRET}@{address}/0", settings='ASYNC_SIGNALS = {"publish_timeout": 1}'

@@ -75,8 +75,7 @@ def compare(
         project = make_project(broker, url=url(place), settings=settings)
         words = {"options": options, "ours": ours["async_signals"]}
         project.run(
-            dedent(before)
-            + dedent(code).format(argsrepr=ours["argsrepr"], kwargsrepr=ours["kwargsrepr"], **words)
+            dedent(before) + dedent(code).format(argsrepr=ours["argsrepr"], kwargsrepr=ours["kwargsrepr"], **words)
         )
         found.append(everything(broker, place))
         ours = next(headers_in(found[0]))
@@ -202,7 +201,7 @@ def test_a_url_for_writing_only(make_project: MakeProject, broker: Broker) -> No
         CELERY_TASK_QUEUES = [Queue("celery", queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 5})]
         """,
         'CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}',
-        'CELERY_TASK_SEND_SENT_EVENT = True',
+        "CELERY_TASK_SEND_SENT_EVENT = True",
     ],
     ids=["quorum", "quorum with a topic exchange", "quorum queue arguments", "confirms", "sent events"],
 )
@@ -254,7 +253,10 @@ def test_the_headers_of_sentry(make_project: MakeProject, broker: Broker) -> Non
                 pass
 
         sentry_sdk.init(
-            dsn="https://key@localhost/1", transport=Nowhere, traces_sample_rate=1.0, integrations=[CeleryIntegration()],
+            dsn="https://key@localhost/1",
+            transport=Nowhere,
+            traces_sample_rate=1.0,
+            integrations=[CeleryIntegration()],
         )
         """
     code = """

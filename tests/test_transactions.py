@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from conftest import MakeProject
@@ -352,7 +354,10 @@ def test_test_cases_of_django(make_project: MakeProject, broker: Broker, runner:
     """TestCase, TransactionTestCase and captureOnCommitCallbacks, as `shopapp/test_transactions.py` uses them."""
     project = make_project(broker)
     if runner == "pytest":
-        done = project.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "shopapp.test_transactions")
+        done = project.python(
+            *("-m", "pytest", "-q", "-c", os.devnull, "--noconftest", "-p", "no:cacheprovider"),
+            *("--pyargs", "shopapp.test_transactions"),
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "5 passed" in done.stdout
     else:

@@ -58,7 +58,7 @@ def _check_queues(app: Any) -> list[CheckMessage]:
 
 
 def _check_broker(app: Any) -> list[CheckMessage]:
-    # Not at the top: without Celery there is nothing to import, and the check above says so.
+    # Both need kombu, and this module is imported where Celery is missing too.
     from . import publishers
     from .routing import NotNative
 

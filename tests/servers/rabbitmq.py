@@ -124,7 +124,9 @@ class RabbitmqServer:
 
     def queues(self, url: str) -> dict[str, int]:
         """How many messages wait in which queue of the virtual host that `url` names."""
-        rows = self.control("list_queues", "--vhost", self.vhost(url), "--no-table-headers", "name", "messages").splitlines()
+        rows = self.control(
+            "list_queues", "--vhost", self.vhost(url), "--no-table-headers", "name", "messages"
+        ).splitlines()
         counted = {name: int(count) for name, count in (row.rsplit("\t", 1) for row in rows)}
         return {name: count for name, count in counted.items() if count}
 

@@ -102,6 +102,9 @@ def masked(value: Any, names: dict[str, str] | None = None) -> Any:
     if isinstance(value, dict):
         # In the order of the keys: publishers may write them in any.
         result = {key: masked(value[key], names) for key in sorted(value, key=str)}
+        if "correlation_id" in result:
+            # Celery leaves these options of `apply_async` among the properties as well, where nobody reads them.
+            result = {key: item for key, item in result.items() if key not in {"argsrepr", "kwargsrepr"}}
         if isinstance(result.get("expiration"), str):
             result["expiration"] = f"about {round(int(result['expiration']) / 10_000) * 10} s"
         return result

@@ -1,8 +1,7 @@
 """The project for `gunicorn --preload`, with a signal sent before the workers are forked."""
 
-from shopapp.signals import order_placed
-
 from proj.wsgi import application
+from shopapp.signals import order_placed
 
 __all__ = ["application"]
 

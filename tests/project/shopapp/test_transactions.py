@@ -2,8 +2,8 @@
 
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase
-from proj.looking import waiting
 
+from proj.looking import waiting
 from shopapp.models import Order
 from shopapp.signals import order_placed
 

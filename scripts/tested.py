@@ -1,0 +1,70 @@
+"""Prints what ran against what: tested.py FOLDER, where the logs of cargo and pytest are."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from xml.etree import ElementTree
+
+BROKERS = ("redis", "rabbitmq", "sqlite")
+ALONE = "-"
+COLUMNS = (*BROKERS, ALONE)
+Table = dict[str, dict[str, Counter[str]]]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    table: Table = defaultdict(lambda: defaultdict(Counter))
+    versions = pytest_results(folder / "pytest.xml", table)
+    cargo_results(folder / "cargo.log", table)
+
+    print("\nwhat ran against what" + (f" ({versions})" if versions else ""))
+    heads = ("", *("without a broker" if column == ALONE else column for column in COLUMNS))
+    rows = [(name, *(cell(table[name][column]) for column in COLUMNS)) for name in sorted(table)]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    print()
+
+
+def cell(counts: Counter[str]) -> str:
+    """What became of the tests, in words."""
+    words = [f"{counts[outcome]} {outcome}" for outcome in ("ok", "failed", "skipped") if counts[outcome]]
+    return ", ".join(words) or "."
+
+
+def column_of(text: str) -> str:
+    return next((broker for broker in BROKERS if broker in text), ALONE)
+
+
+def pytest_results(report: Path, table: Table) -> str:
+    """Reads pytest's report into the table; returns the versions it names."""
+    if not report.exists():
+        return ""
+    root = ElementTree.parse(report).getroot()
+    for case in root.iter("testcase"):
+        outcome = "ok"
+        for element in case:
+            outcome = {"failure": "failed", "error": "failed", "skipped": "skipped"}.get(element.tag, outcome)
+        name = case.get("name", "")
+        column = column_of(name.partition("[")[2])
+        table[case.get("classname", "").split(".Test")[0].replace(".", "/") + ".py"][column][outcome] += 1
+    found = {item.get("name"): item.get("value") for item in root.iter("property")}
+    return ", ".join(f"{name} {value}" for name, value in found.items())
+
+
+def cargo_results(log: Path, table: Table) -> None:
+    """Reads what cargo printed into the table."""
+    suite = ""
+    for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
+        if started := re.match(r"\s*(?:Running (?:unittests )?(\S+)|Doc-tests (\S+))", line):
+            suite = started[1] or f"doc-tests of {started[2]}"
+        elif ran := re.match(r"test (\S+)(?: .*)? \.\.\. (ok|FAILED|ignored)", line):
+            outcome = {"ok": "ok", "FAILED": "failed", "ignored": "skipped"}[ran[2]]
+            table[f"cargo {suite}"][column_of(f"{suite} {ran[1]}")][outcome] += 1
+
+
+if __name__ == "__main__":
+    main()
