@@ -7,9 +7,8 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
-from . import application, names, publishers
+from . import application, names
 from .errors import BrokerMisconfigured
-from .routing import NotNative
 
 
 def register_checks() -> None:
@@ -59,6 +58,10 @@ def _check_queues(app: Any) -> list[CheckMessage]:
 
 
 def _check_broker(app: Any) -> list[CheckMessage]:
+    # Not at the top: without Celery there is nothing to import, and the check above says so.
+    from . import publishers
+    from .routing import NotNative
+
     try:
         publishers.check(app)
     except NotNative as reason:
