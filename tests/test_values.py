@@ -19,6 +19,12 @@ from typing import Any, NamedTuple
 import django
 import kombu.utils.json as kombu_json
 import pytest
+from django.apps import AppConfig, apps
+from django.conf import settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
 from async_signals import SenderRef
 from async_signals._native import (
     MalformedMessage,
@@ -37,11 +43,6 @@ from async_signals.references import (
     UnresolvableReference,
     register_with_kombu,
 )
-from django.apps import AppConfig, apps
-from django.conf import settings
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 if not settings.configured:
     settings.configure(
