@@ -15,6 +15,8 @@ pub mod rabbitmq;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "rustls")]
+mod tls;
 mod url;
 
 use std::{fmt, sync::Arc};
@@ -48,6 +50,13 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// How many messages are worth handing over in one call.
     fn batch(&self) -> usize {
         256
+    }
+
+    /// Why the broker takes no messages at the moment, if it has said so. What
+    /// was handed over before that waits all the same, and may pass its
+    /// deadline: then this tells why.
+    fn blocked(&self) -> Option<BrokerError> {
+        None
     }
 
     /// Says goodbye, as far as the broker still listens.
