@@ -22,7 +22,7 @@ from uuid import uuid4
 
 import click
 
-from walkthrough.account import Account, facts, heading, tell, tell_order
+from walkthrough.account import Account, facts, heading, remark, tell, tell_order
 from walkthrough.customer import Customer, UnexpectedAnswer
 from walkthrough.processes import Child, Household, ProcessFailed
 from walkthrough.story import VISITS, Effect, Queues, effects_of_all, effects_of_order
@@ -169,6 +169,7 @@ class Shop:
         for visit in VISITS:
             placed.append(customer.place_order(visit.name, visit.email, visit.basket, visit.jam_printer))
             self.say.order(visit, placed[-1])
+        self.say.remark("(The first send of a process loads Celery and connects; the others show what one costs.)")
 
         orders: list[dict[str, Any]] = []
         activity: dict[str, Any] = {}
@@ -236,6 +237,11 @@ class Narrator:
         """Say what was ordered."""
         if not self._quiet:
             tell_order(visit, placed)
+
+    def remark(self, text: str) -> None:
+        """Explain something."""
+        if not self._quiet:
+            remark(text)
 
     def progress(self, text: str) -> None:
         """One line that changes in a terminal; elsewhere a line every few seconds."""

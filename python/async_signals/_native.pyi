@@ -61,7 +61,7 @@ class MalformedMessage(ValueError):
 class Reference:
     """What stands for a value until it is resolved: `[kind, …]`, as it was sent."""
 
-    def __new__(cls, value: Any) -> Reference: ...
+    def __new__(cls, value: Any) -> Self: ...
     @property
     def value(self) -> Any:
         """What was sent: a list that begins with the kind."""

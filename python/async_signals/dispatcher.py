@@ -90,7 +90,9 @@ class AsyncSignal(Signal):
         return names.name_of(self)
 
     def __set_name__(self, owner: type, attribute: str) -> None:
-        names.named(self, f"{owner.__module__}.{owner.__qualname__}.{attribute}")
+        name = names.attribute_of(owner, attribute)
+        if name is not None:
+            names.named(self, name)
 
     def __repr__(self) -> str:
         return f"<AsyncSignal {self._name or f'made at {self._definition}'}>"

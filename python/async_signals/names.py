@@ -27,12 +27,13 @@ _unnamed: weakref.WeakSet[AsyncSignal] = weakref.WeakSet()
 class Definition:
     """Where a signal was constructed."""
 
-    __slots__ = ("filename", "lineno", "module")
+    __slots__ = ("filename", "instruction", "lineno", "module")
 
     def __init__(self, frame: FrameType) -> None:
         self.module: str = frame.f_globals.get("__name__", "__main__")
         self.filename = frame.f_code.co_filename
         self.lineno = frame.f_lineno
+        self.instruction = frame.f_lasti
 
     @classmethod
     def of_caller(cls, signal: AsyncSignal) -> Definition:
@@ -44,6 +45,10 @@ class Definition:
         ):
             frame = frame.f_back
         return cls(frame)
+
+    def is_same(self, other: Definition) -> bool:
+        """Whether both stand at the same place of the same source."""
+        return (self.filename, self.lineno, self.instruction) == (other.filename, other.lineno, other.instruction)
 
     def __str__(self) -> str:
         return f"{self.filename}:{self.lineno}"
@@ -63,8 +68,15 @@ def register(signal: AsyncSignal) -> None:
             _claim(signal, alias)
 
 
+def attribute_of(owner: type, attribute: str) -> str | None:
+    """The name of a class attribute; None where another process could not find the class."""
+    if owner.__module__ == "__main__" or "<locals>" in owner.__qualname__:
+        return None
+    return f"{owner.__module__}.{owner.__qualname__}.{attribute}"
+
+
 def named(signal: AsyncSignal, name: str) -> None:
-    """A class attribute's name, as ``__set_name__`` tells it."""
+    """Gives a signal the name that was found for it, if it has none."""
     with _lock:
         if signal._name is None:
             _claim(signal, name)
@@ -146,7 +158,7 @@ def _replaces(signal: AsyncSignal, other: AsyncSignal, name: str) -> bool:
     mine, theirs = signal._definition, other._definition
     if mine.module != theirs.module:
         return False
-    if (mine.filename, mine.lineno) == (theirs.filename, theirs.lineno):
+    if mine.is_same(theirs):
         return True
     # The module was edited and reloaded: the old one is no longer where its name says.
     module = sys.modules.get(mine.module)

@@ -12,7 +12,7 @@ from celery.exceptions import Reject
 
 from . import publishers, routing, settings
 from ._native import encode_body
-from .errors import Parked
+from .errors import Parked, SignalNotSent
 from .routing import NotNative
 from .waiting import off_hub
 
@@ -113,7 +113,14 @@ class Incoming:
         headers = {**self._headers, "async_signals": self._ours}
         try:
             body = encode_body(*self._call, settings.get().max_message_size * 2)
-            publish(self._app, queue, arguments, headers, self._properties, body)
+            try:
+                publish(self._app, queue, arguments, headers, self._properties, body)
+            except SignalNotSent as error:
+                if error.code != "precondition_failed":
+                    raise
+                # The queue is there with other bounds, which is better than no parking.
+                logger.warning("Queue %s keeps the arguments it was declared with: %s", queue, error)
+                publish(self._app, queue, None, headers, self._properties, body)
         except Exception as error:
             # Not acknowledged: it comes again, but not at once.
             logger.exception("Message %s could not be put into %s", self.id, queue)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
-from kombu.utils.url import maybe_sanitize_url
 
 from . import settings
 from ._native import Publisher
@@ -28,6 +27,7 @@ logger = logging.getLogger("async_signals")
 _NATIVE_SCHEMES = frozenset(
     {"amqp", "amqps", "pyamqp", "redis", "rediss", "valkey", "valkeys", "redis+socket", "sqla+sqlite"}
 )
+_ENCRYPTED = {"amqp": "amqps", "pyamqp": "amqps", "redis": "rediss", "valkey": "valkeys"}
 _lock = threading.Lock()
 #: What an app sends through: its publisher, or why the core does not speak to its broker.
 _publishers: weakref.WeakKeyDictionary[Celery, Publisher | NotNative] = weakref.WeakKeyDictionary()
@@ -113,7 +113,13 @@ def _urls(connection: Connection, given: Any) -> list[str]:
         scheme = url.partition("://")[0]
         if scheme not in _NATIVE_SCHEMES:
             raise NotNative(f"the native publisher does not speak {scheme}")
-    return urls
+    return [_encrypted(url) for url in urls] if connection.ssl else urls
+
+
+def _encrypted(url: str) -> str:
+    """The URL with the scheme that stands for TLS: ``broker_use_ssl`` goes for ``amqp://`` too."""
+    scheme, separator, rest = url.partition("://")
+    return _ENCRYPTED.get(scheme, scheme) + separator + rest
 
 
 def _plain(value: Any) -> Any:
@@ -192,12 +198,6 @@ def report_failure(signal: Any, task_id: str, error: BaseException, on_failure: 
             callback(signal, task_id, error)
         except Exception:
             logger.exception("on_failure failed for signal %s[%s]", signal or "", task_id)
-
-
-def describe(app: Celery) -> str:
-    """The broker's address without its password."""
-    url = app.conf.broker_write_url
-    return str(maybe_sanitize_url(url if isinstance(url, str) else url[0]))
 
 
 def _after_fork_in_child() -> None:

@@ -1,6 +1,8 @@
 //! What every broker does, whatever it is: one list of behaviours, and all of
 //! them for each broker. A new behaviour starts here.
 
+#![cfg(all(feature = "redis", feature = "sqlite"))]
+
 mod servers;
 
 use std::{
@@ -13,16 +15,16 @@ use std::{
 
 use async_signals::{
     broker::{self, Broker, BrokerConfig, BrokerError, Published},
-    message::{Exchange, Headers, Message, Outgoing, Properties, Queue, Route},
-    protocol::celery::{SignalHeaders, TASK, TaskHeaders},
+    message::{Headers, Message, Properties, Route},
 };
 use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use servers::{
     Bench, DEADLINE, ReadMessage,
     embedded::{InMemory, Sqlite},
     free_port,
+    messages::{assert_ok, exchange_route, fresh, numbered, outgoing, task_headers},
     redis::Redis,
 };
 use uuid::Uuid;
@@ -187,6 +189,8 @@ async fn unroutable(bench: &mut dyn Bench) {
         assert_eq!((at.as_str(), routing_key.as_str()), (exchange.as_str(), "nobody"));
         assert!(!error.is_transient(), "trying again would not help");
     }
+    let nowhere = publish(&*broker, &Arc::default(), &[numbered(1)]).await;
+    assert!(matches!(nowhere[..], [Err(BrokerError::Unroutable { .. })]), "{nowhere:?}");
     let published = publish(&*broker, &Arc::new(Route::to_queue(&queue)), &[numbered(2)]).await;
     assert_ok(&published);
     assert_eq!(numbers(bench, &queue).await, [2]);
@@ -372,10 +376,6 @@ fn assert_named(error: &BrokerError, password: &str) {
     assert!(!shown.contains(password) && !debugged.contains(password), "{debugged}");
 }
 
-fn assert_ok(published: &[Published]) {
-    assert!(published.iter().all(Result::is_ok), "{published:?}");
-}
-
 async fn publish(broker: &dyn Broker, route: &Arc<Route>, messages: &[Message]) -> Vec<Published> {
     let batch: Vec<_> = messages.iter().map(|message| outgoing(route, message.clone())).collect();
     let published = broker.publish(&batch).await;
@@ -385,67 +385,4 @@ async fn publish(broker: &dyn Broker, route: &Arc<Route>, messages: &[Message]) 
 
 async fn numbers(bench: &mut dyn Bench, queue: &str) -> Vec<u64> {
     bench.read(queue).await.iter().map(ReadMessage::number).collect()
-}
-
-/// A name that no other test uses.
-fn fresh(name: &str) -> String {
-    format!("{name}-{}", Uuid::new_v4().simple())
-}
-
-fn outgoing(route: &Arc<Route>, message: Message) -> Outgoing {
-    Outgoing { route: route.clone(), message }
-}
-
-/// A message that can be told from others.
-fn numbered(number: u64) -> Message {
-    let id = Uuid::new_v4();
-    let headers = json!({"lang": "py", "task": TASK, "id": id, "number": number, "nested": {"list": [1, null, "ü"]}});
-    let Value::Object(headers) = headers else { unreachable!("it is written as an object") };
-    Message {
-        id,
-        headers: Headers::Raw(headers),
-        properties: Properties::for_task(id),
-        body: Bytes::from(format!(r#"[["shop.order_placed", null], {{"order_id": {number}}}, {{}}]"#)),
-    }
-}
-
-/// A route to an exchange with these queues and their keys.
-fn exchange_route(exchange: &str, kind: &str, routing_key: &str, bound: &[(&str, &str)]) -> Route {
-    let exchange = Exchange { kind: kind.to_owned(), ..Exchange::direct(exchange) };
-    let queue = |(name, key): &(&str, &str)| Queue {
-        exchange: Some(exchange.clone()),
-        routing_key: (*key).to_owned(),
-        ..Queue::direct(name)
-    };
-    Route {
-        exchange: exchange.name.clone(),
-        routing_key: routing_key.to_owned(),
-        declare: bound.iter().map(queue).collect(),
-    }
-}
-
-fn task_headers() -> TaskHeaders {
-    let id = Uuid::new_v4();
-    TaskHeaders {
-        lang: "py",
-        task: TASK,
-        id,
-        shadow: None,
-        eta: Some("2030-01-01T00:00:00+00:00".to_owned()),
-        expires: None,
-        group: None,
-        group_index: None,
-        retries: 0,
-        timelimit: (Some(1.5), None),
-        root_id: id.to_string().into(),
-        parent_id: None,
-        argsrepr: "('shop.order_placed',)".into(),
-        kwargsrepr: "{…}".into(),
-        origin: "gen1@host".into(),
-        ignore_result: true,
-        replaced_task_nesting: 0,
-        stamped_headers: None,
-        stamps: Map::new(),
-        async_signals: SignalHeaders { queue: "celery".into(), sent_at: 1_700_000_000.25, deliveries: 0 },
-    }
 }

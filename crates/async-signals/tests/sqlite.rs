@@ -7,14 +7,12 @@ use std::{fs, sync::Arc};
 
 use async_signals::{
     broker::{self, Broker, BrokerConfig, BrokerError},
-    message::{Headers, Message, Outgoing, Properties, Route},
+    message::{Outgoing, Route},
 };
-use bytes::Bytes;
 use futures_util::FutureExt;
 use rusqlite::Connection;
-use serde_json::{Map, json};
-use servers::{Bench, embedded::Sqlite};
-use uuid::Uuid;
+use serde_json::json;
+use servers::{Bench, embedded::Sqlite, messages::numbered};
 
 /// Made by kombu 5.7 itself.
 const KOMBUS_SCHEMA: &str = include_str!("fixtures/celery-5.7-sqlite-schema.sql");
@@ -147,10 +145,7 @@ async fn connect(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError> 
 }
 
 fn outgoing(queue: &str) -> Outgoing {
-    let id = Uuid::new_v4();
-    let (headers, properties) = (Headers::Raw(Map::new()), Properties::for_task(id));
-    let message = Message { id, headers, properties, body: Bytes::from_static(b"[[], {}, {}]") };
-    Outgoing { route: Arc::new(Route::to_queue(queue)), message }
+    Outgoing { route: Arc::new(Route::to_queue(queue)), message: numbered(0) }
 }
 
 /// Columns, keys and indices, without the white space of their statements.

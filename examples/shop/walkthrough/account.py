@@ -59,6 +59,11 @@ def heading(text: str) -> None:
     click.secho(text, bold=True)
 
 
+def remark(text: str) -> None:
+    """A line that explains what stands above it."""
+    click.secho(f"\n  {text}", dim=True)
+
+
 def facts(rows: Iterable[tuple[str, str]]) -> None:
     """Names and values, in two columns."""
     rows = list(rows)
@@ -103,8 +108,7 @@ def tell(account: Account) -> None:
         _tell_runs(others, account.site_pid)
 
     if account.broker.startswith("sqla"):
-        note = "(Celery looks into an SQLite broker once a second: that is most of the waiting.)"
-        click.secho(f"\n  {note}", dim=True)
+        remark("(Celery looks into an SQLite broker once a second: that is most of the waiting.)")
 
     heading("What the rows say")
     rows = [

@@ -48,6 +48,7 @@ impl Kind {
     }
 
     /// What kombu stores as the pattern of a binding: a regular expression for a topic, else nothing.
+    #[cfg(feature = "redis")]
     pub(super) fn pattern(self, routing_key: &str) -> String {
         if self != Self::Topic {
             return String::new();
@@ -68,6 +69,7 @@ impl Kind {
     }
 }
 
+#[cfg(feature = "redis")]
 fn push_escaped(pattern: &mut String, char: char) {
     match char {
         '#' | '*' => pattern.push(char),
@@ -144,7 +146,7 @@ fn topic_matches(bound: &str, routing_key: &str) -> bool {
 /// that keep no bindings where others could see them.
 pub(super) fn declared_queues(route: &Route) -> Result<Vec<&str>, BrokerError> {
     if route.exchange.is_empty() {
-        return Ok(vec![&route.routing_key]);
+        return if route.routing_key.is_empty() { Err(unroutable(route)) } else { Ok(vec![&route.routing_key]) };
     }
     let mut queues: Vec<&str> = Vec::new();
     for (queue, exchange) in bound(route).filter(|(_, exchange)| exchange.name == route.exchange) {
@@ -173,6 +175,7 @@ pub(super) fn unroutable(route: &Route) -> BrokerError {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "redis")]
     #[test]
     fn stores_the_patterns_that_kombu_stores() {
         // Seen in the sets that kombu 5.7 writes.

@@ -118,14 +118,15 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
-    /// Whether the connection is gone, so that the next try needs a new one.
+    /// Whether the connection is gone, or leads where nobody takes messages
+    /// (after a failover, to a replica), so that the next try needs a new one.
     pub fn is_disconnect(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Disconnected { .. })
+        matches!(self, Self::Connect { .. } | Self::Disconnected { .. } | Self::Unavailable { .. })
     }
 
     /// Whether trying again, with the same id, may help before the deadline.
     pub fn is_transient(&self) -> bool {
-        self.is_disconnect() || matches!(self, Self::Blocked { .. } | Self::Unavailable { .. })
+        self.is_disconnect() || matches!(self, Self::Blocked { .. })
     }
 
     /// Whether the broker may have the message all the same.

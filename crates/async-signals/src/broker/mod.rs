@@ -15,6 +15,8 @@ pub mod rabbitmq;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "rustls")]
+mod tls;
 mod url;
 
 use std::{fmt, sync::Arc};
@@ -50,6 +52,13 @@ pub trait Broker: fmt::Debug + Send + Sync {
         256
     }
 
+    /// Why the broker takes no messages at the moment, if it has said so. What
+    /// was handed over before that waits all the same, and may pass its
+    /// deadline: then this tells why.
+    fn blocked(&self) -> Option<BrokerError> {
+        None
+    }
+
     /// Says goodbye, as far as the broker still listens.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
@@ -60,6 +69,10 @@ pub trait Broker: fmt::Debug + Send + Sync {
 ///
 /// Whatever [`BrokerError`] says of an address that cannot be reached, a name
 /// or password that is wrong, or a scheme whose feature is not compiled in.
+#[cfg_attr(
+    not(any(feature = "rabbitmq", feature = "redis", feature = "sqlite")),
+    allow(unused_variables, reason = "memory has nothing to configure")
+)]
 pub async fn connect(config: &BrokerConfig, url: &BrokerUrl) -> Result<Arc<dyn Broker>, BrokerError> {
     match url.scheme() {
         #[cfg(feature = "rabbitmq")]

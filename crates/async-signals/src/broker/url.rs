@@ -122,7 +122,8 @@ impl FromStr for BrokerUrl {
             _ => return Err(invalid("it has no scheme such as amqp:// or redis://")),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let rest = rest.split('#').next().unwrap_or(rest);
+        // SQLAlchemy knows no fragments: a file's name may hold a #.
+        let rest = if scheme == Scheme::Sqlite { rest } else { rest.split('#').next().unwrap_or(rest) };
         let (authority, path) = match scheme_name {
             // These name a file: everything behind `redis+socket://`, and what
             // follows the third slash of `sqla+sqlite:///`.
@@ -232,6 +233,7 @@ mod tests {
     fn names_files() {
         assert_eq!(url("sqla+sqlite:///broker.sqlite3").file(), PathBuf::from("broker.sqlite3"));
         assert_eq!(url("sqla+sqlite:////tmp/b").file(), PathBuf::from("/tmp/b"));
+        assert_eq!(url("sqla+sqlite:////tmp/b%20%23#c?mode=rw").file(), PathBuf::from("/tmp/b ##c"));
         assert_eq!(url("redis+socket:///run/redis.sock?virtual_host=2").file(), PathBuf::from("/run/redis.sock"));
     }
 

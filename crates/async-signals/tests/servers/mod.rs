@@ -2,7 +2,10 @@
 //! directories of their own, gone when the test is.
 #![allow(dead_code, unreachable_pub, reason = "each test program is a crate of its own and uses a part of it")]
 
+#[cfg(feature = "sqlite")]
 pub mod embedded;
+pub mod messages;
+#[cfg(feature = "redis")]
 pub mod redis;
 
 use std::{

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
+    Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{error::Errors, tls};
 use crate::broker::{BrokerConfig, BrokerError, BrokerUrl};
 
-/// A client for a URL, and the names of its errors.
+/// Where to connect.
 pub(super) fn client(config: &BrokerConfig, url: &BrokerUrl) -> Result<(Client, Errors), BrokerError> {
     let (host, port) = (url.host().to_owned(), url.port());
     let wanted = if is_socket(url) { None } else { tls::wanted(config, url)? };
@@ -22,32 +22,36 @@ pub(super) fn client(config: &BrokerConfig, url: &BrokerUrl) -> Result<(Client, 
         Some(tls) => tls::address(host, port, tls, url)?,
     };
     let info = address.into_connection_info().map_err(|error| errors.connecting(&error))?;
-    let info = info.set_redis_settings(settings(url)?).set_tcp_settings(tcp(config));
+    let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let info = info.set_redis_settings(settings).set_tcp_settings(tcp(config));
     let client = Client::open(info).map_err(|error| errors.connecting(&error))?;
     Ok((client, errors))
 }
 
-fn is_socket(url: &BrokerUrl) -> bool {
-    url.scheme_name() == "redis+socket"
+/// What lets us in. The redis crate would do it too, but keeps to itself what the server says of it.
+pub(super) fn auth(url: &BrokerUrl) -> Option<Cmd> {
+    if url.username().is_none() && url.password().is_none() {
+        return None;
+    }
+    let mut auth = redis::cmd("AUTH");
+    auth.arg(url.username()).arg(url.password().unwrap_or_default());
+    Some(auth)
 }
 
-fn settings(url: &BrokerUrl) -> Result<RedisConnectionInfo, BrokerError> {
+/// The number of the database.
+pub(super) fn database(url: &BrokerUrl) -> Result<u32, BrokerError> {
     // A socket's URL has its path where others have their database.
     let database = if is_socket(url) { url.query("virtual_host").unwrap_or("/") } else { url.virtual_host() };
-    let database = match database.strip_prefix('/').unwrap_or(database) {
-        "" => 0,
-        number => number.parse::<u32>().map_err(|_| BrokerError::InvalidUrl {
+    match database.strip_prefix('/').unwrap_or(database) {
+        "" => Ok(0),
+        number => number.parse().map_err(|_| BrokerError::InvalidUrl {
             reason: format!("the database of a Redis URL is a number, as in redis://host/0, not {number:?}"),
-        })?,
-    };
-    let mut settings = RedisConnectionInfo::default().set_db(i64::from(database)).set_skip_set_lib_name();
-    if let Some(username) = url.username() {
-        settings = settings.set_username(username);
+        }),
     }
-    if url.username().is_some() || url.password().is_some() {
-        settings = settings.set_password(url.password().unwrap_or_default());
-    }
-    Ok(settings)
+}
+
+fn is_socket(url: &BrokerUrl) -> bool {
+    url.scheme_name() == "redis+socket"
 }
 
 fn tcp(config: &BrokerConfig) -> TcpSettings {
@@ -62,31 +66,41 @@ fn tcp(config: &BrokerConfig) -> TcpSettings {
 mod tests {
     use super::*;
 
-    fn address(url: &str) -> Result<Client, BrokerError> {
-        let config = BrokerConfig::new(url)?;
-        Ok(client(&config, &config.urls[0])?.0)
+    fn url(text: &str) -> BrokerUrl {
+        text.parse().expect(text)
+    }
+
+    fn address(text: &str) -> ConnectionAddr {
+        let config = BrokerConfig::new(text).expect(text);
+        let (client, _) = client(&config, &config.urls[0]).expect("a client");
+        client.get_connection_info().addr().clone()
     }
 
     #[test]
     fn reads_a_url_as_kombu_does() {
-        let full = address("redis://me:s%2Fcret@h:7000/3").expect("an address");
-        let info = full.get_connection_info();
-        assert_eq!(info.addr(), &ConnectionAddr::Tcp("h".to_owned(), 7000));
-        let settings = info.redis_settings();
-        assert_eq!((settings.username(), settings.password(), settings.db()), (Some("me"), Some("s/cret"), 3));
+        assert_eq!(address("redis://me:secret@h:7000/3"), ConnectionAddr::Tcp("h".to_owned(), 7000));
+        assert_eq!(address("valkey://"), ConnectionAddr::Tcp("localhost".to_owned(), 6379));
+        let socket = "redis+socket:///run/redis.sock?virtual_host=2";
+        assert_eq!(address(socket), ConnectionAddr::Unix(PathBuf::from("/run/redis.sock")));
+        for (text, number) in
+            [("redis://h", 0), ("redis://h/", 0), ("redis://h/3", 3), ("redis://h//3", 3), (socket, 2)]
+        {
+            assert_eq!(database(&url(text)).expect(text), number, "{text}");
+        }
+    }
 
-        let bare = address("redis://").expect("an address");
-        let settings = bare.get_connection_info().redis_settings();
-        assert_eq!((settings.username(), settings.password(), settings.db()), (None, None, 0));
-
-        let socket = address("redis+socket:///run/redis.sock?virtual_host=2").expect("an address");
-        assert_eq!(socket.get_connection_info().addr(), &ConnectionAddr::Unix(PathBuf::from("/run/redis.sock")));
-        assert_eq!(socket.get_connection_info().redis_settings().db(), 2);
+    #[test]
+    fn sends_the_credentials_that_there_are() {
+        let sent =
+            |text: &str| auth(&url(text)).map(|auth| String::from_utf8(auth.get_packed_command()).expect("text"));
+        assert_eq!(sent("redis://h"), None);
+        assert_eq!(sent("redis://:s%2Fcret@h").as_deref(), Some("*2\r\n$4\r\nAUTH\r\n$6\r\ns/cret\r\n"));
+        assert_eq!(sent("redis://me@h").as_deref(), Some("*3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$0\r\n\r\n"));
     }
 
     #[test]
     fn refuses_a_database_that_is_no_number() {
-        let error = address("redis://:hunter2@h/celery").expect_err("no number");
+        let error = database(&url("redis://:hunter2@h/celery")).expect_err("no number");
         assert!(matches!(error, BrokerError::InvalidUrl { .. }), "{error:?}");
         assert!(error.to_string().contains("\"celery\"") && !error.to_string().contains("hunter2"), "{error}");
     }

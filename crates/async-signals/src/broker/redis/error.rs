@@ -20,7 +20,6 @@ impl Errors {
     pub(super) fn connecting(&self, error: &RedisError) -> BrokerError {
         let (url, reason) = (self.url.to_string(), self.scrub(&error.to_string()));
         match error.kind() {
-            ErrorKind::AuthenticationFailed => BrokerError::Authentication { url, reason },
             ErrorKind::Server(_) | ErrorKind::Extension => self.reply(error.code(), error.detail()),
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => self.no_redis(&reason),
             ErrorKind::Io | ErrorKind::InvalidClientConfig if self.is_tls(error, &reason) => {
@@ -36,6 +35,29 @@ impl Errors {
         BrokerError::Connect { url: self.url.to_string(), reason }
     }
 
+    /// Why the server does not let us in.
+    pub(super) fn authenticating(&self, error: &ServerError) -> BrokerError {
+        match self.server(error) {
+            // "no password is set", in words that differ between versions.
+            BrokerError::Refused { .. } => BrokerError::Authentication {
+                url: self.url.to_string(),
+                reason: self.said(error.code(), error.details()),
+            },
+            other => other,
+        }
+    }
+
+    /// Why there is no such database.
+    pub(super) fn selecting(&self, database: u32, error: &ServerError) -> BrokerError {
+        match self.server(error) {
+            BrokerError::Refused { .. } => {
+                let reason = format!("no database {database} there: {}", self.said(error.code(), error.details()));
+                BrokerError::InvalidOption { option: self.url.to_string(), reason }
+            }
+            other => other,
+        }
+    }
+
     /// Why a request on a live connection has no reply.
     pub(super) fn disconnected(&self, error: &RedisError) -> BrokerError {
         BrokerError::Disconnected { url: self.url.to_string(), reason: self.scrub(&error.to_string()) }
@@ -48,12 +70,10 @@ impl Errors {
 
     fn reply(&self, code: Option<&str>, detail: Option<&str>) -> BrokerError {
         let code = code.unwrap_or("ERR");
-        let reason = self.scrub(&[code, detail.unwrap_or_default()].join(" "));
+        let reason = self.said(code, detail);
         let url = self.url.to_string();
         match code {
             "NOAUTH" | "WRONGPASS" => BrokerError::Authentication { url, reason },
-            // Redis < 6 has no code of its own for it.
-            "ERR" if reason.contains("AUTH") => BrokerError::Authentication { url, reason },
             "NOPERM" => BrokerError::AccessRefused { reason: format!("{url}: {reason}") },
             "OOM" => BrokerError::OutOfMemory { reason: format!("{url}: {reason}") },
             // It cannot save to its disk, or has been told to take no writes until it can.
@@ -63,6 +83,10 @@ impl Errors {
             }
             _ => BrokerError::Refused { reason: format!("{url}: {reason}") },
         }
+    }
+
+    fn said(&self, code: &str, detail: Option<&str>) -> String {
+        self.scrub(&[code, detail.unwrap_or_default()].join(" "))
     }
 
     /// The TLS library's errors arrive as I/O errors that the operating system and the resolver did not make.
@@ -105,7 +129,6 @@ mod tests {
     fn never_repeats_a_password() {
         let error =
             errors().reply(Some("ERR"), Some("unknown command 'AUTH', with args beginning with: 'me' 'hunter2'"));
-        assert!(matches!(error, BrokerError::Authentication { .. }), "{error:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
 }

@@ -55,24 +55,39 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Makes sure that a Redis answers and lets us in, and warns if it may throw messages away.
+    /// Logs in, makes sure that a Redis answers, and warns if it may throw messages away.
     async fn greet(&self, url: &BrokerUrl) -> Result<(), BrokerError> {
+        let (auth, database) = (address::auth(url), address::database(url)?);
         let mut pipeline = Pipeline::new();
+        let authenticates = auth.is_some();
+        if let Some(auth) = auth {
+            pipeline.add_command(auth);
+        }
+        pipeline.add_command(command("SELECT", [database]));
         pipeline.add_command(redis::cmd("PING"));
         pipeline.add_command(command("CONFIG", ["GET", "maxmemory-policy"]));
         pipeline.add_command(command("CONFIG", ["GET", "maxmemory"]));
-        let replies = self.connection.clone().send_packed_commands(&pipeline, 0, 3).await;
+        let replies = self.connection.clone().send_packed_commands(&pipeline, 0, pipeline.len()).await;
         let replies = replies.map_err(|error| self.errors.connecting(&error))?;
-        match &replies[..] {
-            [Value::SimpleString(pong), ..] if pong == "PONG" => {}
+        let (auth, replies) = replies.split_at(usize::from(authenticates));
+        if let [Value::ServerError(error)] = auth {
+            return Err(self.errors.authenticating(error));
+        }
+        let [select, ping, policy, limit] = replies else { return Err(self.errors.no_redis("it says too little")) };
+        match ping {
+            Value::SimpleString(pong) if pong == "PONG" => {}
             // Who may only push may still push.
-            [Value::ServerError(error), ..] if error.code() == "NOPERM" => {}
-            [Value::ServerError(error), ..] => return Err(self.errors.server(error)),
+            Value::ServerError(error) if error.code() == "NOPERM" => {}
+            Value::ServerError(error) => return Err(self.errors.server(error)),
             _ => return Err(self.errors.no_redis("it does not answer PING")),
         }
-        if let [_, policy, limit] = &replies[..]
-            && may_evict(setting(policy), setting(limit))
-        {
+        match select {
+            // The database that every connection begins with.
+            Value::ServerError(_) if database == 0 => {}
+            Value::ServerError(error) => return Err(self.errors.selecting(database, error)),
+            _ => {}
+        }
+        if may_evict(setting(policy), setting(limit)) {
             tracing::warn!(
                 broker = %url,
                 policy = setting(policy),
@@ -119,7 +134,7 @@ impl Redis {
         };
         self.settle(&replies, refreshes, &pushed, &mut outcomes);
         if let Ok(replies) = &replies
-            && let Some(Value::ServerError(error)) = replies[..refreshes].iter().find(|reply| is_refusal(reply))
+            && let Some(Value::ServerError(error)) = replies.iter().take(refreshes).find(|reply| is_refusal(reply))
         {
             tracing::warn!(error = %self.errors.server(error), "cannot bind the queues again");
             let mut routes = self.routes.lock().await;
@@ -158,13 +173,17 @@ impl Redis {
             let (route, way) = &mut ways.distinct[index];
             *way = match &replies {
                 Err(error) => Err(self.errors.disconnected(error)),
-                Ok(replies) => match replies[range.clone()].iter().find(|reply| is_refusal(reply)) {
-                    Some(Value::ServerError(error)) => Err(self.errors.server(error)),
-                    // The look-up is the last of what a route asks.
-                    _ => routes
-                        .learn(route, replies[range].last(), &self.keys)
-                        .map(|targets| Way { targets, stale: false }),
-                },
+                Ok(replies) => {
+                    let replies = replies.get(range).unwrap_or_default();
+                    match replies.iter().find(|reply| is_refusal(reply)) {
+                        Some(Value::ServerError(error)) => Err(self.errors.server(error)),
+                        // The look-up is the last of what a route asks.
+                        _ => {
+                            let learned = routes.learn(route, replies.last(), &self.keys);
+                            learned.map(|targets| Way { targets, stale: false })
+                        }
+                    }
+                }
             };
         }
         ways
@@ -181,9 +200,9 @@ impl Redis {
         for (command, messages) in pushed.iter().enumerate() {
             let outcome = match replies {
                 Err(error) => Err(self.errors.disconnected(error)),
-                Ok(replies) => match &replies[refreshes + command] {
-                    Value::Int(_) => continue,
-                    Value::ServerError(error) => Err(self.errors.server(error)),
+                Ok(replies) => match replies.get(refreshes + command) {
+                    Some(Value::Int(_)) => continue,
+                    Some(Value::ServerError(error)) => Err(self.errors.server(error)),
                     other => Err(BrokerError::Refused { reason: format!("LPUSH was answered with {other:?}") }),
                 },
             };

@@ -129,11 +129,12 @@ impl Routes {
         members: Option<&Value>,
         keys: &Keys,
     ) -> Result<Targets, BrokerError> {
-        let targets: Targets = if route.exchange.is_empty() {
-            [self.target(&route.routing_key)].into()
-        } else {
-            self.look_up(route, members, keys)?.into_iter().map(|queue| self.target(queue)).collect()
+        let queues = match route.exchange.as_str() {
+            "" if route.routing_key.is_empty() => Vec::new(),
+            "" => vec![route.routing_key.as_str()],
+            _ => self.look_up(route, members, keys)?,
         };
+        let targets: Targets = queues.into_iter().map(|queue| self.target(queue)).collect();
         if targets.is_empty() {
             return Err(binding::unroutable(route));
         }
