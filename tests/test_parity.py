@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conftest import MakeProject
+from conftest import FIXTURES, MakeProject
 from servers import snapshot
 from servers.process import free_port
 from servers.project import Broker, Project
@@ -172,12 +172,24 @@ def test_options_of_one_send(make_project: MakeProject, broker: Broker, options:
     compare(make_project, broker, options=options)
 
 
-def test_a_list_of_urls_whose_first_is_dead(make_project: MakeProject, broker: Broker) -> None:
-    compare(make_project, broker, url=lambda place: [f"redis://127.0.0.1:{free_port()}/0", place])
+@pytest.fixture(params=["redis", "rabbitmq"])
+def server(request: pytest.FixtureRequest) -> Broker:
+    """The brokers that kombu can fail over between; its SQLite transport must come first."""
+    found: Broker = request.getfixturevalue(FIXTURES[request.param])
+    return found
 
 
-def test_urls_in_one_string_whose_first_is_dead(make_project: MakeProject, broker: Broker) -> None:
-    compare(make_project, broker, url=lambda place: f"amqp://127.0.0.1:{free_port()}//;{place}")
+def dead(place: str) -> str:
+    """The URL of a server of the same kind where none is."""
+    return f"{place.partition('://')[0]}://127.0.0.1:{free_port()}/0"
+
+
+def test_a_list_of_urls_whose_first_is_dead(make_project: MakeProject, server: Broker) -> None:
+    compare(make_project, server, url=lambda place: [dead(place), place])
+
+
+def test_urls_in_one_string_whose_first_is_dead(make_project: MakeProject, server: Broker) -> None:
+    compare(make_project, server, url=lambda place: f"{dead(place)};{place}")
 
 
 def test_a_url_for_writing_only(make_project: MakeProject, broker: Broker) -> None:
@@ -232,13 +244,11 @@ def test_receivers_of_before_task_publish_change_headers_and_body(make_project: 
             @before_task_publish.connect
             def tenant(sender, body, headers, properties, routing_key, **more):
                 headers["tenant"] = "acme"
-                properties["correlation_id"] = "our own"
                 body[1]["added"] = routing_key
             """,
     )
     [headers] = headers_in(found)
     assert headers["tenant"] == "acme"
-    assert "our own" in str(found)
     assert "'added': 'celery'" in str(found)
 
 

@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from . import settings
 from ._native import Publisher
-from .errors import SignalNotSent
+from .errors import BrokerMisconfigured, SignalNotSent
 from .routing import NotNative
 from .waiting import off_hub
 
@@ -74,7 +74,7 @@ def flush(timeout: float | None = None) -> None:
 
 
 def _start(app: Celery) -> Publisher:
-    connection = app.connection_for_write()
+    connection = _connection(app)
     urls = _urls(connection, app.conf.broker_write_url)
     options = settings.get()
     _refuse_database_file(urls)
@@ -92,10 +92,18 @@ def _start(app: Celery) -> Publisher:
 
 def check(app: Celery) -> None:
     """Looks at the app's broker settings without connecting. Raises what ``for_app`` would."""
-    connection = app.connection_for_write()
+    connection = _connection(app)
     urls = _urls(connection, app.conf.broker_write_url)
     _tls(connection.ssl)
     _refuse_database_file(urls)
+
+
+def _connection(app: Celery) -> Connection:
+    """The connection that Celery would publish through, not connected."""
+    try:
+        return app.connection_for_write()
+    except KeyError as error:  # kombu's word for a scheme that it has no transport for
+        raise BrokerMisconfigured(f"broker_url cannot be used: {error.args[0]}") from None
 
 
 def _urls(connection: Connection, given: Any) -> list[str]:

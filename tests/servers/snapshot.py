@@ -12,6 +12,7 @@ from typing import Any
 
 import amqp
 import kombu
+import kombu.compression
 
 from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
