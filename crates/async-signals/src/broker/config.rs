@@ -12,7 +12,7 @@ pub struct BrokerConfig {
     /// Celery's `broker_transport_options`: `global_keyprefix`, `sep`,
     /// `priority_steps`, … Unknown ones are left alone, as kombu does.
     pub transport_options: Map<String, Value>,
-    /// How TLS is done where the URL asks for it. `None`: verify against the system's roots.
+    /// How TLS is done. `None`: only where the URL asks for it, verified against the system's roots.
     pub tls: Option<Tls>,
     /// AMQP's heartbeat. `None`: the broker's own.
     pub heartbeat: Option<Duration>,
