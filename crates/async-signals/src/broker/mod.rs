@@ -15,7 +15,7 @@ pub mod rabbitmq;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "rabbitmq", feature = "rustls"))]
 mod tls;
 mod url;
 

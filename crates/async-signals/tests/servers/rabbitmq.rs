@@ -1,5 +1,6 @@
 //! A private RabbitMQ: own ports, own node name, own directory, own epmd.
 //! Nothing of it outlives the test process, however that ends.
+#![allow(dead_code, reason = "each test program uses its own part of this")]
 
 use std::{
     env, fs,

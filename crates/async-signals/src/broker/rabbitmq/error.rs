@@ -38,6 +38,11 @@ pub(super) fn connecting(url: &BrokerUrl, error: &Error) -> BrokerError {
              URL says?"
                 .to_owned()
         }
+        // With TLS 1.3 the broker judges our certificate after the handshake.
+        #[cfg(feature = "rustls")]
+        ErrorKind::IOError(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            return BrokerError::Tls { url, reason: error.to_string() };
+        }
         _ => error.to_string(),
     };
     BrokerError::Connect { url, reason }

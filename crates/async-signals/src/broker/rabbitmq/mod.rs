@@ -11,7 +11,7 @@ mod ledger;
 mod line;
 mod publishing;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use lapin::{
@@ -127,7 +127,7 @@ impl RabbitMq {
         tokio::select! {
             biased;
             // None if the task has ended, and with it the connection: declaring will say so.
-            Some(reason) = blocked => Err(BrokerError::Blocked { reason }),
+            Some(reason) = blocked, if self.connection.status().connected() => Err(BrokerError::Blocked { reason }),
             declared = self.declarations.ensure(&self.connection, &self.url, route) => declared,
         }
     }
@@ -184,7 +184,7 @@ impl Broker for RabbitMq {
     }
 
     fn blocked(&self) -> Option<BrokerError> {
-        let reason = self.blocked.borrow().clone()?;
+        let reason = self.blocked.borrow().clone().filter(|_| self.connection.status().connected())?;
         Some(BrokerError::Blocked { reason })
     }
 
@@ -278,7 +278,9 @@ fn queue_name(route: &Route) -> String {
 /// nothing: encryption is the [`Line`]'s.
 fn uri(config: &BrokerConfig, url: &BrokerUrl) -> Result<AMQPUri, BrokerError> {
     short("virtual host", url.virtual_host())?;
-    let heartbeat = config.heartbeat.map(|heartbeat| u16::try_from(heartbeat.as_secs()).unwrap_or(u16::MAX));
+    // AMQP counts whole seconds, and 0 would mean none.
+    let seconds = |heartbeat: Duration| u16::try_from(heartbeat.as_millis().div_ceil(1000)).unwrap_or(u16::MAX);
+    let heartbeat = config.heartbeat.map(seconds);
     Ok(AMQPUri {
         scheme: AMQPScheme::AMQP,
         authority: AMQPAuthority {
@@ -292,4 +294,46 @@ fn uri(config: &BrokerConfig, url: &BrokerUrl) -> Result<AMQPUri, BrokerError> {
         vhost: url.virtual_host().to_owned(),
         query: AMQPQueryString { heartbeat, ..AMQPQueryString::default() },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPSoftError;
+
+    use super::*;
+
+    fn blamed(text: &str, exchange: &str) -> Blame {
+        blame(&AMQPError::new(AMQPSoftError::NOTFOUND.into(), text.into()), exchange, false)
+    }
+
+    #[test]
+    fn blames_the_exchange_that_the_broker_names() {
+        let missing = "NOT_FOUND - no exchange 'orders' in vhost '/'";
+        assert_eq!(blamed(missing, "orders"), Blame::This);
+        assert_eq!(blamed(missing, "order"), Blame::Other);
+        assert_eq!(blamed(missing, ""), Blame::Other);
+        let refused = "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'me'";
+        assert_eq!(blamed(refused, ""), Blame::This);
+    }
+
+    #[test]
+    fn blames_nobody_in_company_when_one_message_is_meant() {
+        let expiration = "PRECONDITION_FAILED - invalid expiration '99999999999'";
+        assert_eq!(blamed(expiration, ""), Blame::Unclear);
+        let topic = "ACCESS_REFUSED - access to topic 'a.b' in exchange 'amq.topic' in vhost '/' refused for user 'me'";
+        assert_eq!(blamed(topic, "amq.topic"), Blame::Unclear);
+        assert_eq!(blame(&AMQPError::new(AMQPSoftError::NOTFOUND.into(), topic.into()), "x", true), Blame::This);
+    }
+
+    #[test]
+    fn fills_in_kombus_defaults_and_asks_for_whole_seconds() {
+        let mut config = BrokerConfig::new("amqp://rabbit").expect("a URL");
+        config.heartbeat = Some(Duration::from_millis(1500));
+        let uri = uri(&config, &config.urls[0]).expect("a URI");
+        assert_eq!(
+            (uri.authority.userinfo.username.as_str(), uri.authority.userinfo.password.as_str()),
+            (GUEST, GUEST)
+        );
+        assert_eq!((uri.vhost.as_str(), uri.authority.port, uri.query.heartbeat), ("/", 5672, Some(2)));
+    }
 }

@@ -151,12 +151,32 @@ impl Publishing {
 
     /// The next batch whose turn it is.
     fn next_batch(&mut self) -> Option<Batch> {
+        if let Some(error) = self.blockage() {
+            for batch in std::mem::take(&mut self.waiting) {
+                refuse(batch.parcels.len(), batch.reply, &error);
+            }
+        }
         let first = self.waiting.front()?;
         // What was in flight on a channel that closed is answered before another
         // one opens, so that the ledger is about one channel at a time.
         let must_be_alone = first.alone || self.alone || self.open_channel().is_none();
-        let may_go = !must_be_alone || self.in_flight.is_empty() || self.blocked.borrow().is_some();
-        may_go.then(|| self.waiting.pop_front()).flatten()
+        if must_be_alone && !self.in_flight.is_empty() { None } else { self.waiting.pop_front() }
+    }
+
+    /// Why the broker takes no messages, if it does not.
+    fn blockage(&mut self) -> Option<BrokerError> {
+        // lapin knows of an alarm before its event has been read here, and does
+        // not forget it when the connection is lost.
+        if !self.connection.status().blocked() || !self.connection.status().connected() {
+            return None;
+        }
+        while self.blocked.borrow().is_none()
+            && let Some(event) = self.events.next().now_or_never().flatten()
+        {
+            self.note(event);
+        }
+        let reason = self.blocked.borrow().clone();
+        Some(BrokerError::Blocked { reason: reason.unwrap_or_else(|| "it gives no reason".to_owned()) })
     }
 
     fn open_channel(&self) -> Option<&Arc<Channel>> {
@@ -173,10 +193,7 @@ impl Publishing {
         let Batch { parcels, alone, reply } = batch;
         let channel = match self.channel().await {
             Ok(channel) => channel,
-            Err(error) => {
-                let _ = reply.send(parcels.iter().map(|_| Verdict::Failed(error.clone())).collect());
-                return;
-            }
+            Err(error) => return refuse(parcels.len(), reply, &error),
         };
         self.alone = alone;
         let (marks, sendings): (Vec<_>, Vec<_>) = parcels.into_iter().map(Parcel::part).unzip();
@@ -190,18 +207,6 @@ impl Publishing {
 
     /// The open channel, or a new one.
     async fn channel(&mut self) -> Result<Arc<Channel>, BrokerError> {
-        // lapin knows of an alarm before its event has been read here.
-        if self.connection.status().blocked() {
-            while self.blocked.borrow().is_none()
-                && let Some(event) = self.events.next().now_or_never().flatten()
-            {
-                self.note(event);
-            }
-            if self.connection.status().blocked() {
-                let reason = self.blocked.borrow().clone().unwrap_or_default();
-                return Err(BrokerError::Blocked { reason });
-            }
-        }
         if let Some(channel) = self.open_channel() {
             return Ok(channel.clone());
         }
@@ -221,8 +226,8 @@ impl Publishing {
                 }
                 Some(event) = self.events.next() => {
                     self.note(event);
-                    if let Some(reason) = self.blocked.borrow().clone() {
-                        return Err(BrokerError::Blocked { reason });
+                    if let Some(error) = self.blockage() {
+                        return Err(error);
                     }
                 }
             }
@@ -257,6 +262,7 @@ impl Publishing {
                 self.blocked.send_replace(None);
             }
             Event::Error(error) if !error.is_amqp_soft_error() => {
+                self.blocked.send_replace(None);
                 self.broken.get_or_insert_with(|| error.to_string());
             }
             _ => {}
@@ -266,6 +272,10 @@ impl Publishing {
     fn lost(&self, error: &lapin::Error) -> BrokerError {
         lost(&self.url, self.broken.clone().unwrap_or_else(|| error.to_string()))
     }
+}
+
+fn refuse(count: usize, reply: oneshot::Sender<Vec<Verdict>>, error: &BrokerError) {
+    let _ = reply.send((0..count).map(|_| Verdict::Failed(error.clone())).collect());
 }
 
 #[derive(Default)]
