@@ -33,7 +33,7 @@ def mortal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mortal]:
         server = RedisServer(tmp_path, ["--appendonly", "yes", "--appendfsync", "always"])
     else:
         need(rabbitmq.program(), "rabbitmq-server")
-        server = RabbitmqServer(tmp_path, vhosts=1)
+        server = RabbitmqServer(tmp_path)
     yield server
     server.stop()
 
