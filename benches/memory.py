@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import django
 from celery import Celery
 from django.conf import settings
 

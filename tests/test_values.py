@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -110,7 +111,7 @@ class AbstractItem(models.Model):
 class Color(enum.Enum):
     RED = "r"
     GREEN = "g"
-    CRIMSON = "r"
+    CRIMSON = "r"  # noqa: PIE796 - an alias is what is tested
 
 
 class Size(str, enum.Enum):
@@ -319,7 +320,8 @@ def test_bytes_on_the_wire(value: Any, sent: bytes) -> None:
 
 
 def test_subclasses_of_builtin_types_go_as_their_base() -> None:
-    class Text(str): ...
+    class Text(str):
+        __slots__ = ()
 
     class Number(int):
         def __repr__(self) -> str:
@@ -346,7 +348,7 @@ def test_subclasses_of_builtin_types_go_as_their_base() -> None:
     assert same(decoded(OrderedDict(a=1)), {"a": 1})
     assert same(decoded(defaultdict(int, {Text("a"): 1})), {"a": 1})
     assert same(received(Pair(1, 2)), (1, 2))
-    assert same(received(namedtuple("Local", "x")(1)), (1,))
+    assert same(received(namedtuple("Local", "x")(1)), (1,))  # noqa: PYI024 - the old kind too
 
 
 def test_subclasses_of_kombus_types_go_as_kombu_sends_them() -> None:
@@ -699,7 +701,7 @@ def test_labels_are_equal_exactly_if_senders_are_on_the_wire() -> None:
     labels = [sender_label(sender) for sender in senders]
     assert None not in labels
     assert len(set(labels)) == len(senders)
-    assert sender_label("".join(["a", "b"])) == sender_label("ab")
+    assert sender_label(str(b"ab", "ascii")) == sender_label("ab")
     assert sender_label(Color.CRIMSON) == sender_label(Color.RED)
     assert encode_sender(AbstractItem) != encode_sender(Item)
     for nameless in (None, Unknown(), 1.5, [], Item()):
@@ -739,7 +741,7 @@ def test_what_cannot_be_a_sender_is_refused(sender: Any) -> None:
 
 
 def test_an_unsaved_sender_is_refused() -> None:
-    with pytest.raises(ValueError, match="sender: values.Item instance is not in the database"):
+    with pytest.raises(ValueError, match=r"sender: values\.Item instance is not in the database"):
         encode_body("s", Item(), {})
 
 
@@ -775,11 +777,9 @@ def test_a_stand_in_takes_anything_and_resolves_or_says_that_it_cannot(value: An
     assert repr(reference).startswith("<Reference")
     assert len(repr(reference)) < 250
     hash(reference)
-    assert reference == reference
-    try:
+    assert repr(pickle.loads(pickle.dumps(reference))) == repr(reference)
+    with contextlib.suppress(UnresolvableReference, MissingRow):
         resolve(reference, Lookup())
-    except (UnresolvableReference, MissingRow):
-        pass
 
 
 def test_what_a_stand_in_shows() -> None:
@@ -882,7 +882,7 @@ def test_what_nests_too_deep_is_refused() -> None:
     ],
 )
 def test_a_malformed_message_is_one_error(message: bytes) -> None:
-    with pytest.raises(MalformedMessage, match="^malformed message: ") as raised:
+    with pytest.raises(MalformedMessage, match=r"^malformed message: ") as raised:
         decode_body(message)
     assert isinstance(raised.value, ValueError)
     assert len(str(raised.value)) < 300

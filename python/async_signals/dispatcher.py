@@ -6,7 +6,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.dispatch import Signal
 from django.dispatch.dispatcher import logger
@@ -16,6 +16,9 @@ from .errors import CeleryNotConfigured, UndeclaredArgument
 from .references import OnMissing
 from .senders import SenderCache, SenderKeys
 from .sent import Sent
+
+if TYPE_CHECKING:
+    from .way import Way
 
 Receiver = Callable[..., Any]
 Choice = TypeVar("Choice", bound=str)
@@ -77,7 +80,7 @@ class AsyncSignal(Signal):
         self.on_commit = on_commit
         self._name = name
         self._definition = names.Definition.of_caller(self)
-        self._ways: dict[Any, sending.Way] = {}
+        self._ways: dict[Any, Way] = {}
         if strict and self.providing_args is None:
             raise TypeError("strict=True needs providing_args: the names that may be sent")
         if queue is not None and not _is_name(queue):

@@ -92,8 +92,9 @@ impl Server {
     /// `kill -9`, at once.
     pub(crate) fn kill(&self) {
         if let Some(mut node) = self.running.lock().expect("the node").take() {
-            let group = format!("-{}", node.id());
-            let _ = Command::new("kill").args(["-KILL", &group]).status();
+            // The shell's own kill: programs of that name differ in how they take a group.
+            let kill = Command::new("sh").args(["-c", &format!("kill -KILL -{}", node.id())]).status();
+            assert!(kill.is_ok_and(|status| status.success()), "the node cannot be killed");
             let _ = node.wait();
             let _ = fs::remove_file(self.group());
         }

@@ -93,3 +93,79 @@ pub(super) fn short(what: &str, text: impl Into<String>) -> Result<ShortString, 
 fn invalid(option: &str, reason: impl ToString) -> BrokerError {
     BrokerError::InvalidOption { option: option.to_owned(), reason: reason.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::basic::parse_properties;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::message::Properties;
+
+    fn encoded(value: Value) -> AMQPValue {
+        super::value("it", value).expect("a value of AMQP's")
+    }
+
+    #[test]
+    fn writes_what_celery_writes() {
+        let captured: Value = serde_json::from_str(include_str!("../../../tests/fixtures/celery_amqp_publish.json"))
+            .expect("the fixture is JSON");
+        let hex = captured["property_list"].as_str().expect("bytes");
+        let bytes: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect();
+        let (rest, celery) = parse_properties(&bytes[..]).expect("a property list");
+        assert!(rest.is_empty());
+
+        let text = |name: &str| captured["properties"][name].as_str().expect("text").to_owned();
+        let id = text("correlation_id");
+        let ours = properties(&Message {
+            id: id.parse().expect("a UUID"),
+            headers: Headers::Raw(captured["headers"].as_object().expect("headers").clone()),
+            properties: Properties {
+                content_type: text("content_type").into(),
+                content_encoding: text("content_encoding").into(),
+                delivery_mode: 2,
+                priority: 7,
+                correlation_id: id,
+                reply_to: Some(text("reply_to").into()),
+                expiration_ms: Some(600_000),
+            },
+            body: "".into(),
+        });
+        assert_eq!(ours.expect("properties"), celery);
+    }
+
+    #[test]
+    fn gives_each_value_the_type_that_py_amqp_gives_it() {
+        assert_eq!(encoded(json!(null)), AMQPValue::Void);
+        assert_eq!(encoded(json!(true)), AMQPValue::Boolean(true));
+        assert_eq!(encoded(json!(1.0)), AMQPValue::Double(1.0));
+        assert_eq!(encoded(json!("é")), AMQPValue::LongString("é".into()));
+        assert_eq!(encoded(json!(2_147_483_647)), AMQPValue::LongInt(i32::MAX));
+        assert_eq!(encoded(json!(2_147_483_648_u32)), AMQPValue::LongLongInt(2_147_483_648));
+        assert_eq!(encoded(json!(-2_147_483_647)), AMQPValue::LongInt(-i32::MAX));
+        assert_eq!(encoded(json!(i32::MIN)), AMQPValue::LongLongInt(i32::MIN.into()));
+        assert_eq!(encoded(json!([])), AMQPValue::FieldArray(FieldArray::default()));
+        assert_eq!(encoded(json!({})), AMQPValue::FieldTable(FieldTable::default()));
+    }
+
+    #[test]
+    fn priority_is_always_there_and_the_rest_only_when_given() {
+        let id = Uuid::nil();
+        let headers = Headers::Raw(Map::new());
+        let message = Message { id, headers, properties: Properties::for_task(id), body: "".into() };
+        let properties = properties(&message).expect("properties");
+        assert_eq!((*properties.priority(), *properties.delivery_mode()), (Some(0), Some(2)));
+        assert!(properties.reply_to().is_none() && properties.expiration().is_none());
+        assert!(properties.message_id().is_none() && properties.timestamp().is_none());
+    }
+
+    #[test]
+    fn refuses_what_amqp_cannot_hold() {
+        let refusal = |value: Value| super::value("size", value).expect_err("too much").to_string();
+        assert_eq!(refusal(json!(u64::MAX)), "size: 18446744073709551615 needs more than the 64 bits that AMQP has");
+        let long = "n".repeat(256);
+        assert_eq!(refusal(json!({long: 1})), "a name in a table: 256 bytes are too long, AMQP has 255");
+    }
+}
