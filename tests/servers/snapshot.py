@@ -78,7 +78,8 @@ def _listed(server: RabbitmqServer, url: str, what: str, *columns: str) -> list[
 
 
 def _amqp(message: amqp.Message) -> dict[str, Any]:
-    properties = dict(message.properties)
+    # Celery leaves the priority out when the queue is given by name; to AMQP that is priority 0.
+    properties = {"priority": 0, **message.properties}
     headers = properties.pop("application_headers", {})
     info = {key: message.delivery_info[key] for key in ("exchange", "routing_key", "redelivered")}
     return {"properties": properties, "headers": headers, "info": info, "body": _body(message.body, headers)}
