@@ -33,7 +33,7 @@ def mortal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mortal]:
         server = RedisServer(tmp_path, ["--appendonly", "yes", "--appendfsync", "always"])
     else:
         need(rabbitmq.program(), "rabbitmq-server")
-        server = RabbitmqServer(tmp_path, vhosts=1)
+        server = RabbitmqServer(tmp_path)
     yield server
     server.stop()
 
@@ -72,6 +72,7 @@ def test_killed_and_restarted_during_ten_thousand_sends(
     try:
         sender.wait_for("halfway")
         mortal.kill()
+        sender.wait_for("first failure")
         mortal.start()
         line = sender.wait_for("outcomes: ", timeout=180)
     finally:
@@ -84,8 +85,7 @@ def test_killed_and_restarted_during_ten_thousand_sends(
 
     assert len(outcomes) == 10_000
     assert returned <= set(arrived), "what returned is in the queue"
-    assert len(returned) > 5_000, "sends go on when the broker is back"
-    assert len(returned) < 10_000, "the broker was killed while signals were sent"
+    assert 5_000 < len(returned) < 10_000, "sends fail while the broker is gone, and go on when it is back"
     assert max(seconds for _, seconds in outcomes) < timeout + GRACE
     assert all(len(ids) == 1 for ids in arrived.values()), "what was sent again has the id it had"
 
@@ -121,9 +121,10 @@ print("thawed", flush=True)
         line = sender.wait_for("frozen: ")
         mortal.process.resume()
         sender.wait_for("thawed")
+        assert sender.wait(30) == 0, sender.output
     finally:
         mortal.process.resume()
-        assert sender.stop(30) == 0, sender.output
+        sender.kill()
     (error, seconds), (async_error, async_seconds), (background_error, background_seconds) = json.loads(
         line.removeprefix("frozen: ")
     )
@@ -178,7 +179,7 @@ def test_a_list_of_brokers_that_are_all_silent(make_project: MakeProject, silent
     """One deadline for all of them, not one for each."""
     urls = [f"redis://:{SECRET}@{silent}/{number}" for number in range(3)]
     project = make_project(None, url=urls, settings='ASYNC_SIGNALS = {"publish_timeout": 1}')
-    report = project.attempt(TIMED + '    result = timed(lambda: my_signal.send("web", number=1))')
+    report = project.attempt(TIMED + '\n    result = timed(lambda: my_signal.send("web", number=1))')
     error, seconds = report.result
     assert error
     assert seconds < 1 + GRACE
@@ -218,7 +219,7 @@ def test_an_exit_with_a_dead_broker_ends_and_says_so(make_project: MakeProject) 
     start = time.monotonic()
     report = project.attempt('from shopapp.signals import buffered; buffered.send("web", number=1)')
     seconds = time.monotonic() - start
-    assert report.error is None, report.error
+    assert report.error is None, report.output
     assert "lost" in report.output or "not sent" in report.output
     assert seconds < 15
     assert SECRET not in report.output

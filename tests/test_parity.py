@@ -22,12 +22,12 @@ from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
 
 SEND = """
-    from datetime import datetime, timezone
+    from datetime import datetime, timedelta, timezone
     from shopapp.signals import order_placed
     order_placed.options({options}).send("web", order_id=5)
     """
 APPLY_ASYNC = """
-    from datetime import datetime, timezone
+    from datetime import datetime, timedelta, timezone
     import proj
     import shopapp.signals
     proj.celery_app.tasks["async_signals.propagate"].apply_async(
@@ -163,7 +163,7 @@ OPTIONS = {
     "countdown": "countdown=3600",
     "eta": "eta=datetime(2099, 1, 2, 3, 4, 5, tzinfo=timezone.utc)",
     "expires": "expires=3600",
-    "expires at": "expires=datetime(2099, 1, 2, 3, 4, 5, tzinfo=timezone.utc)",
+    "expires at": "expires=datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=1)",
 }
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import traceback
+import types
 import warnings
 from typing import Any
 
@@ -22,7 +23,9 @@ def main() -> None:
     django.setup()
 
     report: dict[str, Any] = {"result": None, "error": None}
-    names: dict[str, Any] = {"__name__": "snippet"}
+    # A module like any other: what it defines can be found by its name, as multiprocessing does.
+    module = sys.modules["snippet"] = types.ModuleType("snippet")
+    names = vars(module)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -105,6 +105,10 @@ class Process:
         self.signal_group(signal.SIGKILL)
         self._finish(10)
 
+    def wait(self, timeout: float) -> int:
+        """Waits until it ends by itself, and returns its exit code."""
+        return self._process.wait(timeout)
+
     def stop(self, timeout: float = 15) -> int:
         """Asks it to end, kills what is left after `timeout` seconds, and returns its exit code."""
         self.resume()

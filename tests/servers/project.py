@@ -177,7 +177,8 @@ class Project:
 
     def taken_arguments(self, name: str, queue: str = "celery") -> list[Any]:
         """Takes all messages out of a queue and returns what they carry by one name, in their order."""
-        return [message.decode()[1][name] for message in self.take(queue)]
+        carried = [json.loads(message.body)[1] for message in self.take(queue)]
+        return [arguments[name] for arguments in carried if name in arguments]
 
     def take(self, queue: str) -> list[kombu.Message]:
         """Takes all messages out of a queue, read as Celery reads them."""

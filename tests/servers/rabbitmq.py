@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import glob
+import itertools
 import json
 import os
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import kombu
 
 from servers.process import Process, free_port
 
-VHOSTS = 96
 USER, PASSWORD = "guest", "guest"
 
 
@@ -28,20 +33,21 @@ def program(name: str = "rabbitmq-server") -> str | None:
 
 
 class RabbitmqServer:
-    """Starts a node with some virtual hosts to hand out; `config` are lines for its rabbitmq.conf."""
+    """Starts a node; `config` are lines for its rabbitmq.conf."""
 
-    def __init__(self, folder: Path, config: Mapping[str, str] | None = None, *, vhosts: int = VHOSTS) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, str] | None = None) -> None:
         found = program()
         assert found is not None, "ask for the `rabbitmq_server` fixture, which skips where no server is installed"
         self._program = found
         self.folder = folder
         self.port = free_port()
-        self._next_vhost = 0
-        self._vhosts = vhosts
+        self._numbers = itertools.count(1)
         self._mapper_port = free_port()
+        self._management_port = free_port()
         self._config = {
             "listeners.tcp.1": f"127.0.0.1:{self.port}",
-            "load_definitions": str(folder / "definitions.json"),
+            "management.tcp.ip": "127.0.0.1",
+            "management.tcp.port": str(self._management_port),
             "disk_free_limit.absolute": "10MB",
             **(config or {}),
         }
@@ -51,19 +57,11 @@ class RabbitmqServer:
 
     def _prepare(self) -> None:
         (self.folder / "rabbitmq.conf").write_text("".join(f"{key} = {value}\n" for key, value in self._config.items()))
-        (self.folder / "plugins").write_text("[].\n")
+        (self.folder / "plugins").write_text("[rabbitmq_management].\n")
         (self.folder / "environment").write_text("")
         cookie = self.folder / ".erlang.cookie"
         cookie.write_text(f"cookie{os.getpid()}x{self.port}")
         cookie.chmod(0o400)
-        names = ["/", *(f"test-{number}" for number in range(1, self._vhosts + 1))]
-        everything = {"configure": ".*", "write": ".*", "read": ".*"}
-        definitions = {
-            "users": [{"name": USER, "password": PASSWORD, "tags": "administrator"}],
-            "vhosts": [{"name": name} for name in names],
-            "permissions": [{"user": USER, "vhost": name, **everything} for name in names],
-        }
-        (self.folder / "definitions.json").write_text(json.dumps(definitions))
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -117,18 +115,39 @@ class RabbitmqServer:
         return f"amqp://{USER}:{password}@127.0.0.1:{self.port}/{'%2F' if vhost == '/' else vhost}"
 
     def fresh_url(self) -> str:
-        """The URL of a virtual host that no test has used; each node has a fixed number of them."""
-        self._next_vhost += 1
-        assert self._next_vhost <= self._vhosts, "raise VHOSTS in tests/servers/rabbitmq.py"
-        return self.url(f"test-{self._next_vhost}")
+        """The URL of a virtual host that no test has used."""
+        name = f"test-{next(self._numbers)}"
+        self.manage("PUT", f"vhosts/{name}")
+        self.manage("PUT", f"permissions/{name}/{USER}", {"configure": ".*", "write": ".*", "read": ".*"})
+        return self.url(name)
 
     def queues(self, url: str) -> dict[str, int]:
         """How many messages wait in which queue of the virtual host that `url` names."""
-        rows = self.control(
-            "list_queues", "--vhost", self.vhost(url), "--no-table-headers", "name", "messages"
-        ).splitlines()
-        counted = {name: int(count) for name, count in (row.rsplit("\t", 1) for row in rows)}
-        return {name: count for name, count in counted.items() if count}
+        names = [queue["name"] for queue in self.listed("queues", url)]
+        with kombu.Connection(url) as connection, connection.channel() as channel:
+            # The management's own counts lag behind; the queues' do not.
+            counts = {name: int(channel.queue_declare(name, passive=True).message_count) for name in names}
+        return {name: count for name, count in counts.items() if count}
+
+    def listed(self, what: str, url: str) -> list[dict[str, Any]]:
+        """The "queues", "exchanges" or "bindings" of the virtual host that `url` names."""
+        found: list[dict[str, Any]] = self.manage("GET", f"{what}/{quote(self.vhost(url), safe='')}")
+        return found
+
+    def manage(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Calls the management's HTTP interface."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._management_port}/api/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(),
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            text = response.read()
+        return json.loads(text) if text else None
 
     def vhost(self, url: str) -> str:
         return unquote(urlsplit(url).path[1:])

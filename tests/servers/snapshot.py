@@ -59,11 +59,9 @@ def sqlite(url: str) -> dict[str, Any]:
 def rabbitmq(server: RabbitmqServer, url: str) -> dict[str, Any]:
     """Every queue, exchange and binding of the virtual host, and every message."""
     found: dict[str, Any] = {
-        "queues": _rows(server, url, "list_queues", "name", "durable", "auto_delete", "exclusive", "arguments"),
-        "exchanges": _rows(server, url, "list_exchanges", "name", "type", "durable", "auto_delete", "arguments"),
-        "bindings": _rows(
-            server, url, "list_bindings", "source_name", "destination_name", "destination_kind", "routing_key"
-        ),
+        "queues": _listed(server, url, "queues", "name", "durable", "auto_delete", "exclusive", "arguments"),
+        "exchanges": _listed(server, url, "exchanges", "name", "type", "durable", "auto_delete", "arguments"),
+        "bindings": _listed(server, url, "bindings", "source", "destination", "routing_key", "arguments"),
         "messages": {},
     }
     with kombu.Connection(url) as connection, connection.channel() as channel:
@@ -74,13 +72,14 @@ def rabbitmq(server: RabbitmqServer, url: str) -> dict[str, Any]:
     return masked(found)
 
 
-def _rows(server: RabbitmqServer, url: str, command: str, *columns: str) -> list[dict[str, Any]]:
-    rows = json.loads(server.control(command, "--vhost", server.vhost(url), "--formatter", "json", *columns))
+def _listed(server: RabbitmqServer, url: str, what: str, *columns: str) -> list[dict[str, Any]]:
+    rows = [{column: row[column] for column in columns} for row in server.listed(what, url)]
     return sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
 
 
 def _amqp(message: amqp.Message) -> dict[str, Any]:
-    properties = dict(message.properties)
+    # Celery leaves the priority out when the queue is given by name; to AMQP that is priority 0.
+    properties = {"priority": 0, **message.properties}
     headers = properties.pop("application_headers", {})
     info = {key: message.delivery_info[key] for key in ("exchange", "routing_key", "redelivered")}
     return {"properties": properties, "headers": headers, "info": info, "body": _body(message.body, headers)}

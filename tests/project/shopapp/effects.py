@@ -19,4 +19,4 @@ def record(receiver: str, sender: Any, **arguments: Any) -> None:
 
 def label(value: Any) -> Any:
     """What JSON has a word for, as it is; the rest as text."""
-    return value if value is None or isinstance(value, bool | int | float | str | list | dict) else str(value)
+    return value if value is None or isinstance(value, bool | int | float | str | list | tuple | dict) else str(value)
