@@ -22,6 +22,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
 use serde_json::{Map, json};
 use servers::{
     Bench, DEADLINE, ReadMessage,
+    amqp::RabbitMq,
     embedded::{InMemory, Sqlite},
     free_port,
     messages::{assert_ok, exchange_route, fresh, numbered, outgoing, task_headers},
@@ -43,6 +44,13 @@ async fn sqlite_behaves() {
 async fn redis_behaves() {
     if let Some(mut redis) = Redis::start(&[]) {
         behaves(&mut redis).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_behaves() {
+    if let Some(mut rabbitmq) = RabbitMq::start() {
+        behaves(&mut rabbitmq).await;
     }
 }
 

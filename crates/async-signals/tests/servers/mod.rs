@@ -3,8 +3,12 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program is a crate of its own and uses a part of it")]
 
 #[cfg(feature = "sqlite")]
+#[cfg(feature = "rabbitmq")]
+pub mod amqp;
 pub mod embedded;
 pub mod messages;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 #[cfg(feature = "redis")]
 pub mod redis;
 

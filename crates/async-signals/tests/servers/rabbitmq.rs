@@ -101,6 +101,14 @@ impl Server {
         }
     }
 
+    /// Sends a signal to all of the node, such as `STOP` and `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let running = self.running.lock().expect("the node");
+        let group = running.as_ref().expect("a running node").id();
+        let kill = Command::new("sh").args(["-c", &format!("kill -{name} -{group}")]).status();
+        assert!(kill.is_ok_and(|status| status.success()), "the node cannot be signalled");
+    }
+
     /// Runs a command of `rabbitmqctl`, which must succeed.
     pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> String {
         let mut command = self.command("rabbitmqctl");
