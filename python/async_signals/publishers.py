@@ -85,7 +85,7 @@ def _start(app: Celery) -> Publisher:
         buffer_size=int(options.buffer_size),
         buffer_timeout=float(options.buffer_timeout),
         transport_options=_plain(connection.transport_options),
-        tls=_tls(connection.ssl),
+        tls=_tls(app.conf.broker_use_ssl),
         heartbeat=float(connection.heartbeat) if connection.heartbeat else None,
     )
 
@@ -94,7 +94,7 @@ def check(app: Celery) -> None:
     """Looks at the app's broker settings without connecting. Raises what ``for_app`` would."""
     connection = _connection(app)
     urls = _urls(connection, app.conf.broker_write_url)
-    _tls(connection.ssl)
+    _tls(app.conf.broker_use_ssl)
     _refuse_database_file(urls)
 
 
@@ -136,9 +136,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _tls(given: Any) -> dict[str, Any] | None:
-    """``broker_use_ssl``, in the words of Python's ssl module or of redis-py."""
-    if not isinstance(given, dict):
+    """``broker_use_ssl``, in the words of Python's ssl module or of redis-py.
+
+    Not the connection's ``ssl``: kombu fills in CERT_NONE for rediss URLs, and not verifying has to be said.
+    """
+    if not given:
         return None
+    if not isinstance(given, dict):
+        given = {}
     import ssl
 
     known = {"keyfile", "certfile", "ca_certs", "cert_reqs", "check_hostname", "server_hostname"}
