@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from . import settings
+from . import _native, settings
 from ._native import Publisher
 from .errors import BrokerMisconfigured, SignalNotSent
 from .routing import NotNative
@@ -207,10 +207,13 @@ def report_failure(signal: Any, task_id: str, error: BaseException, on_failure: 
 
 def _after_fork_in_child() -> None:
     global _lock
+    _native.after_fork_in_child()
     _lock = threading.Lock()
     _inherited.extend(_publishers.values())
     _publishers.clear()
     settings.generation += 1
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_native.before_fork, after_in_parent=_native.after_fork_in_parent, after_in_child=_after_fork_in_child
+)
