@@ -25,6 +25,7 @@ const BLOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What comes from the senders.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "flushes are rare, and a box for each send would cost an allocation")]
 pub(super) enum Item {
     Send(Entry),
     Flush(Arc<Slot>),
@@ -337,7 +338,8 @@ impl Pump {
             if Instant::from(slot.deadline) > now && !slot.is_settled() {
                 break;
             }
-            self.stale += usize::from(slot.expire(self.shared.obstacle()));
+            let obstacle = self.shared.obstacle().or_else(|| self.broker.as_ref()?.blocked());
+            self.stale += usize::from(slot.expire(obstacle));
             self.deadlines.pop();
         }
         // Looking through a long queue for each of many would be slow.
