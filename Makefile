@@ -38,7 +38,7 @@ venv: $(VENV)/.locked ## Create .venv with everything that development needs
 .PHONY: build
 build: venv ## Build the native module and install the package into .venv, editable
 	$(call say,building the native module (the first time takes minutes))
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release --locked
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=1 $(VENV)/bin/maturin develop --release --locked
 
 .PHONY: servers
 servers: ## Install the servers that the tests start, where they are missing

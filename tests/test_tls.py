@@ -85,10 +85,19 @@ def test_a_worker_runs_it(make_project: MakeProject, guarded: Guarded) -> None:
 
 def test_an_unknown_authority_is_refused(make_project: MakeProject, guarded: Guarded) -> None:
     place = guarded.server.fresh_url()
-    for settings in (DEADLINE, guarded.settings(trusted=False)):
+    for settings in (DEADLINE, f"CELERY_BROKER_USE_SSL = True\n{DEADLINE}", guarded.settings(trusted=False)):
         report = make_project(guarded.server, url=guarded.url(place), settings=settings).attempt(SEND)
         assert "certificate" in report.failed("SignalNotSent").lower()
     assert guarded.server.queues(place) == {}
+
+
+def test_tls_is_used_where_only_the_setting_asks_for_it(make_project: MakeProject, guarded: Guarded) -> None:
+    """With a URL that has no word of TLS."""
+    place = guarded.server.fresh_url()
+    scheme = urlsplit(place).scheme
+    url = guarded.url(place).replace(f"{scheme}s://", f"{scheme}://")
+    make_project(guarded.server, url=url, settings=guarded.settings()).run(SEND)
+    assert guarded.server.queues(place) == {"celery": 1}
 
 
 def test_verification_can_be_turned_off_explicitly(make_project: MakeProject, guarded: Guarded) -> None:

@@ -101,6 +101,15 @@ def encode_body(signal: str, sender: object, kwargs: dict[str, Any], max_bytes: 
 def encode_sender(sender: object) -> bytes:
     """The sender as JSON, as it stands in a task's arguments."""
 
+def before_fork() -> None:
+    """Closes what a forked process must not inherit: the files of the SQLite broker."""
+
+def after_fork_in_parent() -> None:
+    """Lets them be opened again."""
+
+def after_fork_in_child() -> None:
+    """Lets them be opened again, in a process that has no other threads."""
+
 def sender_label(sender: object) -> bytes | None:
     """A sender's label.
 

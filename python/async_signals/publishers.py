@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from . import settings
+from . import _native, settings
 from ._native import Publisher
 from .errors import BrokerMisconfigured, SignalNotSent
 from .routing import NotNative
@@ -85,7 +85,7 @@ def _start(app: Celery) -> Publisher:
         buffer_size=int(options.buffer_size),
         buffer_timeout=float(options.buffer_timeout),
         transport_options=_plain(connection.transport_options),
-        tls=_tls(connection.ssl),
+        tls=_tls(app.conf.broker_use_ssl),
         heartbeat=float(connection.heartbeat) if connection.heartbeat else None,
     )
 
@@ -94,7 +94,7 @@ def check(app: Celery) -> None:
     """Looks at the app's broker settings without connecting. Raises what ``for_app`` would."""
     connection = _connection(app)
     urls = _urls(connection, app.conf.broker_write_url)
-    _tls(connection.ssl)
+    _tls(app.conf.broker_use_ssl)
     _refuse_database_file(urls)
 
 
@@ -136,9 +136,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _tls(given: Any) -> dict[str, Any] | None:
-    """``broker_use_ssl``, in the words of Python's ssl module or of redis-py."""
-    if not isinstance(given, dict):
+    """``broker_use_ssl``, in the words of Python's ssl module or of redis-py.
+
+    Not the connection's ``ssl``: kombu fills in CERT_NONE for rediss URLs, and not verifying has to be said.
+    """
+    if not given:
         return None
+    if not isinstance(given, dict):
+        given = {}
     import ssl
 
     known = {"keyfile", "certfile", "ca_certs", "cert_reqs", "check_hostname", "server_hostname"}
@@ -202,10 +207,13 @@ def report_failure(signal: Any, task_id: str, error: BaseException, on_failure: 
 
 def _after_fork_in_child() -> None:
     global _lock
+    _native.after_fork_in_child()
     _lock = threading.Lock()
     _inherited.extend(_publishers.values())
     _publishers.clear()
     settings.generation += 1
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_native.before_fork, after_in_parent=_native.after_fork_in_parent, after_in_child=_after_fork_in_child
+)

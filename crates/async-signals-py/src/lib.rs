@@ -8,6 +8,7 @@
 //! - [`decode`]: a body becomes what kombu would make of it.
 //! - [`reference`]: the inert stand-ins for what JSON has no form for.
 //! - [`resolve`]: the stand-ins become the real values, where the receivers run.
+//! - [`fork`]: what has to happen around a fork of the process.
 //! - [`error`]: the core's errors become Python's.
 #![allow(missing_docs, reason = "Python's docstrings document what this crate offers")]
 
@@ -17,6 +18,7 @@ mod decode;
 mod encode;
 mod error;
 mod fault;
+mod fork;
 mod kombu;
 mod names;
 mod outlet;
@@ -31,6 +33,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     outlet::register(module)?;
     publisher::register(module)?;
+    fork::register(module)?;
     reference::register(module)?;
     encode::register(module)?;
     sender::register(module)?;

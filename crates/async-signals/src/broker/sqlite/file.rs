@@ -12,7 +12,10 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use serde_json::{Map, Value};
 
-use super::error::Errors;
+use super::{
+    error::Errors,
+    fork::{self, Watched},
+};
 use crate::broker::BrokerError;
 
 /// How long another process may hold the file before we say so: the publisher tries again until its deadline.
@@ -25,7 +28,7 @@ const FIND_TABLES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'tabl
 /// An open file.
 #[derive(Debug)]
 pub(super) struct File {
-    connection: Connection,
+    connection: Watched,
     tables: Tables,
     /// Which file it was when it was opened.
     identity: Option<(u64, u64)>,
@@ -45,6 +48,7 @@ impl File {
     pub(super) fn open(options: &Map<String, Value>, errors: &Errors) -> Result<Self, BrokerError> {
         let tables = Tables::named(options)?;
         let path = errors.path();
+        let inside = fork::inside();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| errors.opening(&error))?;
         let opening = |error| errors.opening(&error);
@@ -62,7 +66,7 @@ impl File {
         }
         patiently(&wanted, || tables.create(&connection)).map_err(opening)?;
         let identity = identity(path).map_err(|error| errors.connecting(&error.to_string()))?;
-        Ok(Self { connection, tables, identity })
+        Ok(Self { connection: Watched::new(connection, &inside), tables, identity })
     }
 
     /// Stores a batch in one transaction, unless nobody wants it any more.
@@ -71,8 +75,13 @@ impl File {
         if identity(errors.path()).ok() != Some(self.identity) {
             return Err(errors.disconnected("the file was removed or replaced"));
         }
+        let inside = fork::inside();
+        let connection = self.connection.connection(&inside);
+        let Some(connection) = connection.as_ref() else {
+            return Err(errors.disconnected("closed, because the process has forked"));
+        };
         let storing = |error| errors.storing(&error);
-        let begin = || Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
+        let begin = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
         let transaction = patiently(abandoned, begin).map_err(storing)?;
         self.tables.insert(&transaction, rows).map_err(storing)?;
         if abandoned.load(Ordering::Relaxed) {

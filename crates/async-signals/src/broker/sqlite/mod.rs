@@ -7,6 +7,7 @@
 
 mod error;
 mod file;
+mod fork;
 
 use std::sync::{
     Arc,
@@ -17,6 +18,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::{sync::Mutex, task::spawn_blocking};
 use uuid::Uuid;
 
+pub use self::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use self::{
     error::Errors,
     file::{File, Row},
