@@ -99,6 +99,7 @@ class Incoming:
         if queue is None:
             logger.error("Message %s is rejected: %s", self.id, reason)
             raise Reject(reason, requeue=False)
+        self._ours["deliveries"] = self.deliveries
         self._ours["parked"] = {
             "reason": reason[:1000],
             "kind": kind,

@@ -1,10 +1,13 @@
 """The models of the shop, and its receivers: modules of models are imported early in every process."""
 
+import functools
+import os
 from typing import Any
 
 from django.db import models
 from django.dispatch import receiver
 
+from async_signals import current_delivery
 from async_signals import signals as async_signals
 from shopapp import signals
 from shopapp.effects import record
@@ -88,3 +91,41 @@ def sends_in_background(sender: Any, **kwargs: Any) -> None:
     for number in range(50):
         signals.unread.options(durability="background").send(sender, number=number)
     record("sends_in_background", sender, **kwargs)
+
+
+@receiver(signals.troubled)
+def before_the_trouble(sender: Any, **kwargs: Any) -> None:
+    delivery = current_delivery()
+    assert delivery is not None
+    told = {"id": delivery.id, "named": delivery.signal, "attempt": delivery.attempt, "queue": delivery.queue}
+    record("before_the_trouble", sender, **told, dated=delivery.sent_at is not None)
+
+
+@receiver(signals.troubled)
+def in_trouble(sender: Any, **kwargs: Any) -> None:
+    record("in_trouble", sender)
+    raise RuntimeError("the printer is on fire")
+
+
+def _partially(sender: Any, what: str, **kwargs: Any) -> None:
+    raise LookupError(what)
+
+
+# Connected strongly: nothing else holds a partial.
+signals.troubled.connect(functools.partial(_partially, what="no paper"), weak=False)
+
+
+@receiver(signals.troubled)
+async def after_the_trouble(sender: Any, **kwargs: Any) -> None:
+    record("after_the_trouble", sender)
+
+
+@receiver(signals.poisonous)
+def kills_its_process(sender: Any, **kwargs: Any) -> None:
+    record("kills_its_process", sender)
+    os._exit(1)
+
+
+@receiver((signals.about_a_row, signals.skipping, signals.without_rows))
+def looks_at_the_row(sender: Any, order: Order | None, **kwargs: Any) -> None:
+    record("looks_at_the_row", sender, reference=order and order.reference)

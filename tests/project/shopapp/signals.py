@@ -24,3 +24,11 @@ buffered = AsyncSignal(durability="background")
 
 # Its receiver sends in the background, to the same queue.
 chained_in_background = AsyncSignal()
+
+# For what goes wrong in a worker.
+troubled = AsyncSignal()
+poisonous = AsyncSignal()
+about_a_row = AsyncSignal()
+skipping = AsyncSignal(on_missing="skip")
+without_rows = AsyncSignal(on_missing="none")
+unheard = AsyncSignal()

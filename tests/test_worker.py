@@ -1,0 +1,92 @@
+"""What a stock Celery worker does with a signal, beside calling its receivers."""
+
+from __future__ import annotations
+
+import pytest
+
+from servers.project import Project
+
+MAKE_ROW = "from shopapp import signals; from shopapp.models import Order; order = Order.objects.create(reference='A1')"
+
+
+@pytest.fixture
+def marked(project: Project) -> str:
+    """Sends what follows everything else in the queue, so that its effect says that the rest is done."""
+    return "from shopapp.signals import my_signal; my_signal.send('last')"
+
+
+class TestFailingReceivers:
+    def test_each_is_logged_by_its_name_and_none_stops_the_others(self, project: Project) -> None:
+        with project.worker() as worker:
+            sent = project.run("from shopapp.signals import troubled; result = troubled.send('web').id")
+            project.effects.wait_for(1, "after_the_trouble")
+            worker.process.wait_for("2 of 4 receivers of shopapp.signals.troubled failed")
+            log = worker.output
+        assert [effect["receiver"] for effect in project.effects.seen()] == [
+            "before_the_trouble",
+            "in_trouble",
+            "after_the_trouble",
+        ]
+        assert "Error calling in_trouble" in log
+        assert "RuntimeError: the printer is on fire" in log
+        assert "Traceback" in log
+        assert "Error calling _partially" in log
+        assert project.effects.seen("before_the_trouble")[0]["arguments"] == {
+            "id": sent.result,
+            "named": "shopapp.signals.troubled",
+            "attempt": 1,
+            "queue": "celery",
+            "dated": True,
+        }
+        # No retry by default: the message is done.
+        assert project.queues() == {}
+
+
+class TestPoison:
+    @pytest.mark.timeout(180)
+    def test_what_kills_its_process_is_parked_after_a_bounded_number_of_deliveries(
+        self, project: Project, marked: str
+    ) -> None:
+        with project.worker() as worker:
+            project.run("from shopapp.signals import poisonous; poisonous.send('web')")
+            worker.process.wait_for("is parked in celery.dead", timeout=120)
+            project.run(marked)
+            project.effects.wait_for(1, "mine")
+        assert len(project.effects.seen("kills_its_process")) == 5
+        assert project.queues() == {"celery.dead": 1}
+        (parked,) = project.take("celery.dead")
+        ours = parked.headers["async_signals"]
+        assert ours["parked"]["kind"] == "TooManyDeliveries"
+        assert ours["parked"]["queue"] == "celery"
+        assert ours["deliveries"] == 5
+
+
+class TestRowsThatAreGone:
+    def test_the_row_is_fetched_where_the_receivers_run(self, project: Project) -> None:
+        project.migrate()
+        project.run(f"{MAKE_ROW}; signals.about_a_row.send(Order, order=order); Order.objects.update(reference='B2')")
+        with project.worker():
+            (effect,) = project.effects.wait_for(1, "looks_at_the_row")
+        assert effect["arguments"] == {"reference": "B2"}
+
+    def test_raise_parks_it_skip_calls_nobody_and_none_passes_none(self, project: Project, marked: str) -> None:
+        project.migrate()
+        project.run(
+            f"{MAKE_ROW}\nfor signal in (signals.about_a_row, signals.skipping, signals.without_rows):\n"
+            f"    signal.send(Order, order=order)\norder.delete()\n{marked}"
+        )
+        with project.worker(options=["--concurrency", "1"]):
+            project.effects.wait_for(1, "mine")
+        assert [effect["arguments"] for effect in project.effects.seen("looks_at_the_row")] == [{"reference": None}]
+        assert project.queues() == {"celery.dead": 1}
+        (parked,) = project.take("celery.dead")
+        assert parked.headers["async_signals"]["parked"]["kind"] == "MissingRow"
+        assert "shopapp.Order" in parked.headers["async_signals"]["parked"]["reason"]
+
+
+def test_a_signal_without_receivers_is_done_with_a_warning(project: Project, marked: str) -> None:
+    project.run(f"from shopapp.signals import unheard; unheard.send('web'); {marked}")
+    with project.worker(options=["--concurrency", "1"]) as worker:
+        project.effects.wait_for(1, "mine")
+        assert "has no receivers here" in worker.output
+    assert project.queues() == {}
