@@ -186,7 +186,7 @@ class _Observer:
         report_failure(None, task_id, error, self._on_failure)
 
     def disconnected(self, error: str) -> None:
-        logger.warning("Background signals wait for the broker: %s", error)
+        logger.warning("Signals wait for the broker: %s", error)
 
     def reconnected(self) -> None:
         logger.info("The broker is back")
