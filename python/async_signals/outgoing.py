@@ -34,6 +34,10 @@ from .routing import NotNative
 if TYPE_CHECKING:
     from .dispatcher import AsyncSignal
 
+#: What the core takes over of a message's properties as Celery made them.
+_PROPERTIES = ("correlation_id", "reply_to", "delivery_mode", "expiration")
+#: Takes a finished message: body, route, headers, properties.
+Take = Callable[[bytes, dict[str, Any], dict[str, Any], dict[str, Any]], None]
 #: What apply_async is told that only one send knows; such a send takes Celery's way.
 PER_SEND_OPTIONS = ("countdown", "eta", "expires", "priority", "queue", "task_id")
 
@@ -72,8 +76,8 @@ def outlet(app: Celery, signal: AsyncSignal, name: str) -> Outlet | None:
         publisher = publishers.for_app(app)
         if is_observed(app) or not _is_uniform(app) or signal.expires is not None:
             return None
-        template = Template(app)
-        _apply_async(app, signal, name, (name, None), {}, str_id(), producer=template)
+        template = Template()
+        _apply_async(app, signal, name, (name, None), {}, str_id(), Interceptor(app, template.keep))
         return template.outlet(publisher, name)
     except NotNative:
         return None
@@ -115,7 +119,12 @@ def apply_async(
     try:
         if app.conf.task_protocol != 2 or app.conf.task_send_sent_event or app.conf.task_compression:
             raise NotNative("Celery's own producer does that")
-        producer = CoreProducer(app, publishers.for_app(app), deliver)
+        publisher = publishers.for_app(app)
+
+        def hand_over(body: bytes, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+            deliver(publisher.message(route, headers, properties, body))
+
+        producer = Interceptor(app, hand_over)
         _apply_async(app, signal, name, arguments, named, task_id, producer, **options)
     except NotNative:
         # Plain data, with the core's marks for what JSON lacks: any serializer takes it.
@@ -169,12 +178,17 @@ def _apply_async(
         ) from error
 
 
-class _Intercepting(Producer):
-    """A producer that never opens a channel: what Celery publishes ends here."""
+class Interceptor(Producer):
+    """A producer that never opens a channel: what Celery publishes ends with ``take``.
 
-    def __init__(self, app: Celery) -> None:
+    Arguments:
+        app: The app that publishes.
+        take: Called with the body, the route, the headers and the properties of a message that Celery has finished.
+    """
+
+    def __init__(self, app: Celery, take: Take) -> None:
         super().__init__(None, auto_declare=False)
-        self._app = app
+        self._take = take
         # Asked by Celery for its way to wrap errors; kombu connects lazily, so this does not.
         self.__connection__ = app.connection_for_write()
 
@@ -222,7 +236,7 @@ class _Intercepting(Producer):
         if isinstance(ours, dict) and not ours.get("queue"):
             ours["queue"] = queue
         known = {name: properties[name] for name in _PROPERTIES if properties.get(name) is not None}
-        self.take(
+        self._take(
             body,
             route,
             headers,
@@ -234,36 +248,15 @@ class _Intercepting(Producer):
             },
         )
 
-    def take(self, body: bytes, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
-        """What to do with a message that Celery has finished."""
-        raise NotImplementedError
 
+class Template:
+    """The message that Celery would publish for a signal, to make the others after it."""
 
-_PROPERTIES = ("correlation_id", "reply_to", "delivery_mode", "expiration")
-
-
-class CoreProducer(_Intercepting):
-    """Hands what Celery publishes to the core."""
-
-    def __init__(self, app: Celery, publisher: Publisher, deliver: Callable[[Prepared], None]) -> None:
-        super().__init__(app)
-        self._publisher = publisher
-        self._deliver = deliver
-
-    def take(self, body: bytes, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
-        """Sends it."""
-        self._deliver(self._publisher.message(route, headers, properties, body))
-
-
-class Template(_Intercepting):
-    """Keeps the message that Celery would publish, to make the others after it."""
-
-    def __init__(self, app: Celery) -> None:
-        super().__init__(app)
+    def __init__(self) -> None:
         self._message: tuple[Any, Any, Any] | None = None
 
-    def take(self, body: bytes, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
-        """Keeps it."""
+    def keep(self, body: bytes, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+        """Keeps all of it but the body."""
         self._message = route, headers, properties
 
     def outlet(self, publisher: Publisher, name: str) -> Outlet | None:
