@@ -17,6 +17,9 @@ from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
 from servers.sqlite import SqliteBroker
 
+# A project of its own, whose tests are run in processes of their own.
+collect_ignore = ["project"]
+
 BROKERS = ("redis", "rabbitmq", "sqlite")
 MakeProject = Callable[..., Project]
 
