@@ -94,7 +94,7 @@ demo-serve: build ## The same shop, kept up for you to click through
 
 .PHONY: bench
 bench: build servers ## Measure against Celery's own publishing, side by side
-	@$(PY) benches/publishing.py
+	@$(PY) benches/run.py
 
 .PHONY: wheel
 wheel: venv ## Build the wheel for any environment (dist/)

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 BROKERS = ("redis", "rabbitmq", "sqlite")
 ALONE = "-"
+VERSIONS = ("Python", "Django", "Celery", *BROKERS)
 COLUMNS = (*BROKERS, ALONE)
 Table = dict[str, dict[str, Counter[str]]]
 
@@ -48,10 +49,12 @@ def pytest_results(report: Path, table: Table) -> str:
         outcome = "ok"
         for element in case:
             outcome = {"failure": "failed", "error": "failed", "skipped": "skipped"}.get(element.tag, outcome)
-        name = case.get("name", "")
-        column = column_of(name.partition("[")[2])
-        table[case.get("classname", "").split(".Test")[0].replace(".", "/") + ".py"][column][outcome] += 1
-    found = {item.get("name"): item.get("value") for item in root.iter("property")}
+        file = case.get("classname", "").split(".Test")[0].replace(".", "/") + ".py"
+        against = [item.get("value", "") for item in case.iter("property") if item.get("name") == "broker"]
+        for column in against or [ALONE]:
+            table[file][column][outcome] += 1
+    found = {item.get("name"): item.get("value") for item in root.iterfind("testsuite/properties/property")}
+    found = {name: value for name, value in found.items() if name in VERSIONS}
     return ", ".join(f"{name} {value}" for name, value in found.items())
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from servers.project import Broker, Project
 from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
 from servers.sqlite import SqliteBroker
+
+# A project of its own, whose tests are run in processes of their own.
+collect_ignore = ["project"]
 
 BROKERS = ("redis", "rabbitmq", "sqlite")
 MakeProject = Callable[..., Project]
@@ -71,7 +75,17 @@ def sqlite_broker(
     return broker
 
 
+_NO_PARAMETERS = SimpleNamespace(params={})
 FIXTURES = {"redis": "redis_server", "rabbitmq": "rabbitmq_server", "sqlite": "sqlite_broker"}
+
+
+@pytest.fixture(autouse=True)
+def _against(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """For the same table: the servers that a test asks for, by itself or by its parameters."""
+    chosen = [str(value) for value in getattr(request.node, "callspec", _NO_PARAMETERS).params.values()]
+    for kind, fixture in FIXTURES.items():
+        if fixture in request.fixturenames or kind in chosen:
+            record_property("broker", kind)
 
 
 @pytest.fixture(scope="session", params=BROKERS)
