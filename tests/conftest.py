@@ -82,9 +82,9 @@ FIXTURES = {"redis": "redis_server", "rabbitmq": "rabbitmq_server", "sqlite": "s
 @pytest.fixture(autouse=True)
 def _against(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
     """For the same table: the servers that a test asks for, by itself or by its parameters."""
-    chosen = [str(value) for value in getattr(request.node, "callspec", _NO_PARAMETERS).params.values()]
+    chosen = list(getattr(request.node, "callspec", _NO_PARAMETERS).params.values())
     for kind, fixture in FIXTURES.items():
-        if fixture in request.fixturenames or kind in chosen:
+        if fixture in request.fixturenames or kind in [value for value in chosen if isinstance(value, str)]:
             record_property("broker", kind)
 
 
