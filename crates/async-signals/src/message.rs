@@ -174,3 +174,18 @@ pub struct Outgoing {
     /// What goes there.
     pub message: Message,
 }
+
+/// A message as it came out of a queue.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Its headers, whoever made them.
+    pub headers: Map<String, Value>,
+    /// Its properties; what is missing has the value that AMQP gives it.
+    pub properties: Properties,
+    /// The exchange it was published to; empty for AMQP's default exchange.
+    pub exchange: String,
+    /// The routing key it was published with.
+    pub routing_key: String,
+    /// `[args, kwargs, embed]`, still encoded.
+    pub body: Bytes,
+}

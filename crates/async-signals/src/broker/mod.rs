@@ -7,6 +7,7 @@
 
 mod binding;
 mod config;
+pub mod consumer;
 mod error;
 pub mod memory;
 #[cfg(feature = "rabbitmq")]
@@ -24,6 +25,7 @@ use std::{fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 
 pub use config::{BrokerConfig, Tls};
+pub use consumer::{Consumer, Content, Subscription, Tag, Taken, consume};
 pub use error::BrokerError;
 pub use url::{BrokerUrl, Scheme};
 
