@@ -96,6 +96,12 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     /// Gives messages back to the front of their queues, marked as delivered before.
     fn give_back<'a>(&'a self, tags: &'a [Tag]) -> BoxFuture<'a, Result<(), BrokerError>>;
 
+    /// Drops messages that nobody is to run: gone, except where the queue has a
+    /// dead-letter exchange of its own (RabbitMQ).
+    fn reject<'a>(&'a self, tags: &'a [Tag]) -> BoxFuture<'a, Result<(), BrokerError>> {
+        self.acknowledge(tags)
+    }
+
     /// Gives a sign of life, renews the leases on what the worker holds, and
     /// brings back what dead workers held. To be called every [`HEARTBEAT`],
     /// with everything that is held; it does not wait for [`Consumer::take`].
@@ -105,6 +111,12 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     /// happens where `take` alone decides.
     fn prefetch(&self, _count: usize) -> BoxFuture<'_, Result<(), BrokerError>> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Whether what was taken stays the worker's when this connection is lost.
+    /// Where it does not (RabbitMQ), the broker gives it to whoever comes next.
+    fn keeps_over_reconnect(&self) -> bool {
+        true
     }
 
     /// Makes a waiting [`Consumer::take`], and every later one that would wait,

@@ -1,0 +1,177 @@
+//! What a message is, before anything of it runs.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value};
+use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Iso8601};
+use uuid::Uuid;
+
+use crate::{message::Incoming, protocol::celery::TASK};
+
+/// What is to be done with a message that was just taken.
+#[derive(Debug, PartialEq)]
+pub(super) enum Admission {
+    /// Run it.
+    Now,
+    /// Run it then.
+    Later(SystemTime),
+    /// Too late: drop it.
+    Expired,
+    /// Nobody may run it.
+    Unfit {
+        kind: &'static str,
+        reason: String,
+    },
+}
+
+/// Looks at the headers alone. `knows` tells whether a task that is no signal is run here.
+pub(super) fn admit(incoming: &Incoming, now: SystemTime, knows: impl FnOnce(&str) -> bool) -> Admission {
+    let headers = &incoming.headers;
+    let Some(Value::String(task)) = headers.get("task") else {
+        return malformed("it has no task name; only Celery's message protocol 2 is read");
+    };
+    let Some(Value::String(id)) = headers.get("id") else { return malformed("it has no id") };
+    if task == TASK {
+        if id.parse::<Uuid>().is_err() {
+            return malformed("its id is no UUID");
+        }
+        if &*incoming.properties.content_type != "application/json" {
+            return refused(format!("its content type is {:?}, not application/json", cut(&incoming.properties.content_type)));
+        }
+        if let Some(compression) = headers.get("compression").filter(|value| !value.is_null()) {
+            return refused(format!("its body is compressed ({}); set task_compression to None", cut(&compression.to_string())));
+        }
+    } else if !knows(task) {
+        return Admission::Unfit { kind: "UnknownTask", reason: format!("this worker has no task {:?}", cut(task)) };
+    }
+    match (moment(headers, "expires"), moment(headers, "eta")) {
+        (Err(reason), _) | (_, Err(reason)) => malformed(&reason),
+        (Ok(Some(expires)), _) if expires <= now => Admission::Expired,
+        (_, Ok(Some(eta))) if eta > now => Admission::Later(eta),
+        _ => Admission::Now,
+    }
+}
+
+fn malformed(reason: &str) -> Admission {
+    Admission::Unfit { kind: "Malformed", reason: reason.to_owned() }
+}
+
+fn refused(reason: String) -> Admission {
+    Admission::Unfit { kind: "Refused", reason }
+}
+
+/// A header that holds a time, ISO 8601. Without an offset it is in UTC, as Celery's are.
+pub(super) fn moment(headers: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, String> {
+    let text = match headers.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text,
+        Some(_) => return Err(format!("its {name} is no time")),
+    };
+    let read = OffsetDateTime::parse(text, &Iso8601::DEFAULT)
+        .or_else(|_| PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
+        .or_else(|_| {
+            // As Python's isoformat() has it when somebody asked for a blank.
+            let text = text.replacen(' ', "T", 1);
+            OffsetDateTime::parse(&text, &Iso8601::DEFAULT)
+                .or_else(|_| PrimitiveDateTime::parse(&text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
+        });
+    match read {
+        Ok(time) => Ok(Some(system_time(time))),
+        Err(_) => Err(format!("its {name} is no ISO 8601 time: {:?}", cut(text))),
+    }
+}
+
+fn system_time(time: OffsetDateTime) -> SystemTime {
+    let nanos = time.unix_timestamp_nanos();
+    let distance = Duration::from_nanos(u64::try_from(nanos.unsigned_abs()).unwrap_or(u64::MAX));
+    let moved = if nanos < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    };
+    moved.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn cut(text: &str) -> &str {
+    match text.char_indices().nth(100) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::message::Properties;
+
+    const ID: &str = "0d6b6c5e-6bd6-4b94-8b3f-3f4f2ba38f0b";
+
+    fn incoming(headers: Value) -> Incoming {
+        Incoming {
+            headers: headers.as_object().expect("a map").clone(),
+            properties: Properties::for_task(Uuid::nil()),
+            exchange: String::new(),
+            routing_key: "celery".to_owned(),
+            body: Bytes::new(),
+        }
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) // 2001-09-09T01:46:40Z
+    }
+
+    fn admitted(headers: Value) -> Admission {
+        admit(&incoming(headers), now(), |task| task == "shop.tasks.known")
+    }
+
+    fn kind(admission: Admission) -> &'static str {
+        match admission {
+            Admission::Unfit { kind, .. } => kind,
+            _ => "",
+        }
+    }
+
+    #[test]
+    fn runs_signals_and_known_tasks() {
+        assert_eq!(admitted(json!({"task": TASK, "id": ID, "eta": null, "expires": null})), Admission::Now);
+        assert_eq!(admitted(json!({"task": "shop.tasks.known", "id": "any"})), Admission::Now);
+        assert_eq!(kind(admitted(json!({"task": "shop.tasks.other", "id": ID}))), "UnknownTask");
+    }
+
+    #[test]
+    fn parks_what_is_no_task() {
+        for headers in [json!({}), json!({"task": TASK}), json!({"task": 1, "id": ID}), json!({"task": TASK, "id": "x"})] {
+            assert_eq!(kind(admitted(headers.clone())), "Malformed", "{headers}");
+        }
+        assert_eq!(kind(admitted(json!({"task": TASK, "id": ID, "compression": "application/x-gzip"}))), "Refused");
+        let mut pickled = incoming(json!({"task": TASK, "id": ID}));
+        pickled.properties.content_type = "application/x-python-serialize".into();
+        assert_eq!(kind(admit(&pickled, now(), |_| false)), "Refused");
+    }
+
+    #[test]
+    fn tells_now_later_and_too_late_apart() {
+        let of = |eta: Value, expires: Value| admitted(json!({"task": TASK, "id": ID, "eta": eta, "expires": expires}));
+        let later = now() + Duration::from_secs(20);
+        for eta in [
+            "2001-09-09T01:47:00+00:00",
+            "2001-09-09T01:47:00.000000+00:00",
+            "2001-09-09T03:47:00+02:00",
+            "2001-09-09T01:47:00",
+            "2001-09-09T01:47:00Z",
+            "2001-09-09 01:47:00+00:00",
+        ] {
+            assert_eq!(of(json!(eta), Value::Null), Admission::Later(later), "{eta}");
+            assert_eq!(of(Value::Null, json!(eta)), Admission::Now, "{eta}");
+        }
+        let past = json!("2001-09-09T01:46:00+00:00");
+        assert_eq!(of(past.clone(), Value::Null), Admission::Now);
+        assert_eq!(of(Value::Null, past.clone()), Admission::Expired);
+        assert_eq!(of(json!("2001-09-09T01:47:00+00:00"), past), Admission::Expired);
+        assert_eq!(kind(of(json!("soon"), Value::Null)), "Malformed");
+        assert_eq!(kind(of(json!(5), Value::Null)), "Malformed");
+    }
+}

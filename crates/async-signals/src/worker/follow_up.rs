@@ -1,0 +1,61 @@
+//! Publishing what follows a message, for as long as that takes.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::Observer;
+use crate::{
+    broker::{BrokerError, Tag},
+    message::{Outgoing, Route},
+    publisher::{PublishError, Publisher},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What follows one message. The original is acknowledged once all of it is with the broker.
+#[derive(Debug)]
+pub(super) struct FollowUp {
+    pub(super) tag: Tag,
+    pub(super) outgoing: Vec<Outgoing>,
+}
+
+impl FollowUp {
+    /// Publishes all of it; does not give up. Dropping it half-way costs a duplicate at most.
+    pub(super) async fn publish(self, publisher: Arc<Publisher>, observer: Arc<dyn Observer>) -> Tag {
+        for outgoing in self.outgoing {
+            let mut outgoing = outgoing;
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = send(&publisher, outgoing.clone()).await {
+                let queue = outgoing.route.routing_key.clone();
+                if is_other_arguments(&error) && !outgoing.route.declare.is_empty() {
+                    // The queue is there with other bounds, which is better than no parking.
+                    let route = Route { declare: Vec::new(), ..(*outgoing.route).clone() };
+                    outgoing.route = Arc::new(route);
+                    continue;
+                }
+                observer.hindered(&outgoing.message.properties.correlation_id, &queue, &Shown(&error));
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+        self.tag
+    }
+}
+
+async fn send(publisher: &Publisher, outgoing: Outgoing) -> Result<(), PublishError> {
+    publisher.send(outgoing, None)?.await
+}
+
+fn is_other_arguments(error: &PublishError) -> bool {
+    matches!(error, PublishError::Broker(BrokerError::PreconditionFailed { .. }))
+}
+
+struct Shown<'a>(&'a PublishError);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0, f)
+    }
+}

@@ -1,0 +1,94 @@
+//! Connecting, again and again.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use super::WorkerConfig;
+use crate::{
+    broker::{self, BrokerConfig, BrokerError, Consumer, Subscription, Tag},
+    message::Queue,
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Makes the worker's connections, one URL after the other, with growing pauses between rounds.
+#[derive(Debug)]
+pub(super) struct Link {
+    broker: Arc<BrokerConfig>,
+    queues: Vec<Queue>,
+    name: String,
+    prefetch: usize,
+    patience: Duration,
+    url: usize,
+    pause: Duration,
+    generation: u32,
+    /// Whether it ever worked: from then on nothing is given up.
+    proven: bool,
+    /// Rounds that may still fail before it ever worked.
+    rounds_left: Option<u32>,
+}
+
+impl Link {
+    pub(super) fn new(config: &WorkerConfig) -> Self {
+        Self {
+            broker: Arc::new(config.broker.clone()),
+            queues: config.queues.clone(),
+            name: config.name.clone(),
+            prefetch: config.least_prefetch,
+            patience: config.timeout,
+            url: 0,
+            pause: Duration::ZERO,
+            generation: 0,
+            proven: false,
+            rounds_left: config.startup_rounds,
+        }
+    }
+
+    /// One attempt, after the pause that the failures before it call for.
+    pub(super) fn connect(
+        &mut self,
+        held: Vec<Tag>,
+    ) -> impl Future<Output = Result<Arc<dyn Consumer>, BrokerError>> + Send + use<> {
+        self.generation += 1;
+        let subscription = Subscription {
+            queues: self.queues.clone(),
+            worker: self.name.clone(),
+            generation: self.generation,
+            held,
+            prefetch: self.prefetch,
+        };
+        let (config, index, patience, pause) = (self.broker.clone(), self.url, self.patience, self.pause);
+        async move {
+            sleep(pause).await;
+            let Some(url) = config.urls.get(index) else {
+                return Err(BrokerError::InvalidUrl { reason: "no URL is given; set broker_url".to_owned() });
+            };
+            let silent =
+                |_| BrokerError::Connect { url: url.to_string(), reason: format!("no answer in {patience:?}") };
+            timeout(patience, broker::consume(&config, url, subscription)).await.map_err(silent)?
+        }
+    }
+
+    /// Where the last attempt went, without the password.
+    pub(super) fn address(&self) -> String {
+        self.broker.urls.get(self.url).map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// It worked: the next loss is answered at once, by the same URL.
+    pub(super) fn connected(&mut self) {
+        self.proven = true;
+        self.pause = Duration::ZERO;
+    }
+
+    /// It did not work. Whether there is a point in trying again.
+    pub(super) fn may_try_again(&mut self, error: &BrokerError) -> bool {
+        self.url = (self.url + 1) % self.broker.urls.len().max(1);
+        if self.url == 0 {
+            self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            self.rounds_left = self.rounds_left.map(|rounds| rounds.saturating_sub(1));
+        }
+        self.proven || (error.is_transient() && self.rounds_left != Some(0))
+    }
+}

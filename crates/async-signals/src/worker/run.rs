@@ -1,0 +1,555 @@
+//! The loop that owns the worker's connection.
+//!
+//! One task does everything in turn, so that the state of a message is in one
+//! place. Nothing in it waits for anything but its own `select!`.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{
+    future::{BoxFuture, FutureExt},
+    stream::{FuturesUnordered, StreamExt},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+use super::{
+    Runner, Stop, WorkerConfig,
+    admission::{Admission, admit},
+    follow_up::FollowUp,
+    job::{Finished, Job},
+    ledger::{Delayed, Ledger},
+    link::Link,
+    outcome::Outcome,
+    window::Window,
+};
+use crate::{
+    broker::{BrokerError, Consumer, Content, Tag, Taken, consumer::HEARTBEAT},
+    follow::{self, Follow, Ours},
+    message::{Incoming, Message, Outgoing, Queue, Route},
+    publisher::Publisher,
+};
+
+/// Most messages of one round trip.
+const BATCH: usize = 256;
+/// Acknowledgements go out together: when there are so many, …
+const ACKNOWLEDGE_AT: usize = 64;
+/// … or after so long. Those that can go with the next take do not wait.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(5);
+
+type Request<T> = BoxFuture<'static, Result<T, BrokerError>>;
+
+/// Everything the loop knows.
+pub(super) struct Loop {
+    config: WorkerConfig,
+    runner: Arc<dyn Runner>,
+    publisher: Arc<Publisher>,
+    stopping: watch::Receiver<Stop>,
+    link: Link,
+    consumer: Option<Arc<dyn Consumer>>,
+    connecting: Option<Request<Arc<dyn Consumer>>>,
+    /// Set when what came over the current connection is the broker's again.
+    void: Arc<AtomicBool>,
+    taking: Option<Request<Vec<Taken>>>,
+    settling: Option<Request<()>>,
+    renewing: Option<Request<()>>,
+    following: FuturesUnordered<BoxFuture<'static, Tag>>,
+    ledger: Ledger,
+    /// Signals that are with the runner, by id.
+    running: HashMap<Uuid, Tag>,
+    window: Window,
+    /// What the broker was told to push ahead.
+    prefetch: usize,
+    /// To be acknowledged. Kept until the broker has confirmed it, as far as it does.
+    done: Vec<Tag>,
+    done_since: Option<Instant>,
+    /// To be given back.
+    unfinished: Vec<Tag>,
+    rejected: Vec<Tag>,
+    jobs: Vec<Job>,
+    finished: (mpsc::UnboundedSender<Finished>, mpsc::UnboundedReceiver<Finished>),
+}
+
+impl Loop {
+    pub(super) fn new(
+        config: WorkerConfig,
+        runner: Arc<dyn Runner>,
+        publisher: Publisher,
+        stopping: watch::Receiver<Stop>,
+    ) -> Self {
+        let now = std::time::Instant::now();
+        Self {
+            link: Link::new(&config),
+            window: Window::new(config.least_prefetch, config.most_prefetch, now),
+            config,
+            runner,
+            publisher: Arc::new(publisher),
+            stopping,
+            consumer: None,
+            connecting: None,
+            void: Arc::default(),
+            taking: None,
+            settling: None,
+            renewing: None,
+            following: FuturesUnordered::new(),
+            ledger: Ledger::default(),
+            running: HashMap::new(),
+            prefetch: 0,
+            done: Vec::new(),
+            done_since: None,
+            unfinished: Vec::new(),
+            rejected: Vec::new(),
+            jobs: Vec::new(),
+            finished: mpsc::unbounded_channel(),
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), BrokerError> {
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut finished = Vec::with_capacity(BATCH);
+        loop {
+            self.advance();
+            let stop = *self.stopping.borrow_and_update();
+            if self.is_over(stop) {
+                break;
+            }
+            let alarm = self.alarm(stop);
+            tokio::select! {
+                biased;
+                count = self.finished.1.recv_many(&mut finished, BATCH) => {
+                    self.window.ended(count, std::time::Instant::now());
+                    finished.drain(..).for_each(|finished| self.finish(finished));
+                }
+                result = pending(&mut self.taking) => {
+                    self.taking = None;
+                    match result {
+                        Ok(taken) => self.admit_all(taken),
+                        Err(error) => self.lost(&error),
+                    }
+                }
+                result = pending(&mut self.settling) => {
+                    self.settling = None;
+                    if let Err(error) = result {
+                        self.lost(&error);
+                    }
+                }
+                result = pending(&mut self.renewing) => {
+                    self.renewing = None;
+                    if let Err(error) = result {
+                        self.lost(&error);
+                    }
+                }
+                Some(tag) = self.following.next() => self.acknowledge(tag),
+                result = pending(&mut self.connecting) => {
+                    self.connecting = None;
+                    self.connected(result)?;
+                }
+                _ = heartbeat.tick() => self.renew(),
+                _ = self.stopping.changed() => self.stop_taking(),
+                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {}
+            }
+        }
+        self.end().await;
+        Ok(())
+    }
+
+    /// Does all that can be done without waiting.
+    fn advance(&mut self) {
+        let stopping = *self.stopping.borrow() != Stop::No;
+        let now = Instant::now();
+        while !stopping && let Some((tag, Delayed { queue, redelivered, incoming })) = self.ledger.take_due(now) {
+            self.run_job(tag, queue, redelivered, incoming);
+        }
+        if !self.jobs.is_empty() {
+            self.window.begun(self.jobs.len(), now.into_std());
+            self.runner.start(std::mem::take(&mut self.jobs));
+        }
+        let Some(consumer) = &self.consumer else {
+            if self.connecting.is_none() && !stopping {
+                self.connecting = Some(self.link.connect(self.ledger.tags()).boxed());
+            }
+            return;
+        };
+        if self.taking.is_none() && !stopping {
+            let room = self.window.room().min(BATCH);
+            if room > 0 {
+                let (consumer, done) = (consumer.clone(), self.take_done());
+                self.taking = Some(async move { consumer.take(&done, room).await }.boxed());
+            }
+        }
+        self.adjust_prefetch();
+        let Some(consumer) = &self.consumer else { return };
+        let due = self.done.len() >= ACKNOWLEDGE_AT
+            || self.done_since.is_some_and(|since| now >= since + ACKNOWLEDGE_AFTER)
+            || (stopping && !self.done.is_empty())
+            || !self.unfinished.is_empty()
+            || !self.rejected.is_empty();
+        if due && self.settling.is_none() {
+            let consumer = consumer.clone();
+            let done = self.take_done();
+            let (back, rejected) = (std::mem::take(&mut self.unfinished), std::mem::take(&mut self.rejected));
+            let patience = self.config.timeout;
+            let settle = async move {
+                if !done.is_empty() {
+                    consumer.acknowledge(&done).await?;
+                }
+                if !rejected.is_empty() {
+                    consumer.reject(&rejected).await?;
+                }
+                if !back.is_empty() {
+                    consumer.give_back(&back).await?;
+                }
+                Ok(())
+            };
+            self.settling = Some(within(patience, settle).boxed());
+        }
+    }
+
+    fn take_done(&mut self) -> Vec<Tag> {
+        self.done_since = None;
+        std::mem::take(&mut self.done)
+    }
+
+    /// When something is due without anything having happened.
+    fn alarm(&self, stop: Stop) -> Option<Instant> {
+        let acknowledge = match (&self.consumer, &self.settling) {
+            (Some(_), None) => self.done_since.map(|since| since + ACKNOWLEDGE_AFTER),
+            _ => None,
+        };
+        let deadline = match stop {
+            Stop::Drain(until) => Some(until),
+            _ => None,
+        };
+        let due = if stop == Stop::No { self.ledger.next_due() } else { None };
+        [acknowledge, deadline, due].into_iter().flatten().min()
+    }
+
+    fn admit_all(&mut self, taken: Vec<Taken>) {
+        let now = SystemTime::now();
+        for Taken { tag, queue, redelivered, content } in taken {
+            match content {
+                Content::Message(incoming) => self.admit(tag, queue, redelivered, incoming, now),
+                Content::Malformed { raw, reason } => {
+                    let message = follow::parked_bytes(&raw, &queue, &reason, now);
+                    self.park(tag, queue, message, &reason);
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Box<Incoming>, now: SystemTime) {
+        let admission = admit(&incoming, now, |task| self.runner.knows(task));
+        let is_signal = is_signal(&incoming);
+        if redelivered && is_signal && !matches!(admission, Admission::Unfit { .. }) {
+            if let Some(original) = id(&incoming).and_then(|id| self.running.get(&id).copied())
+                && self.ledger.tie(original, tag)
+            {
+                return;
+            }
+            return self.count(tag, queue, &incoming, now);
+        }
+        match admission {
+            Admission::Now => self.run_job(tag, queue, redelivered, incoming),
+            Admission::Later(eta) => {
+                let wait = eta.duration_since(now).unwrap_or_default();
+                self.config.observer.delayed(text(&incoming, "id"), text(&incoming, "task"), wait.as_secs_f64());
+                self.ledger.delay(tag, Instant::now() + wait, Delayed { queue, redelivered, incoming });
+            }
+            Admission::Expired => {
+                self.config.observer.expired(text(&incoming, "id"), text(&incoming, "task"));
+                self.acknowledge(tag);
+            }
+            Admission::Unfit { kind, reason } => {
+                let message = follow::parked(&incoming, &queue, kind, &reason, now);
+                self.park(tag, queue, message, &reason);
+            }
+        }
+    }
+
+    fn run_job(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Box<Incoming>) {
+        if is_signal(&incoming)
+            && let Some(id) = id(&incoming)
+        {
+            self.running.insert(id, tag);
+        }
+        self.ledger.run(tag, queue.clone());
+        self.jobs.push(Job::new(queue, redelivered, tag, incoming, self.void.clone(), self.finished.0.clone()));
+    }
+
+    /// A message that was taken before and not settled.
+    fn count(&mut self, tag: Tag, queue: Arc<str>, incoming: &Incoming, now: SystemTime) {
+        match follow::delivered_before(incoming, &queue, self.config.max_deliveries, now) {
+            Follow::Again(message) => {
+                let deliveries = Ours::of(&incoming.headers).deliveries + 1;
+                self.config.observer.redelivered(text(incoming, "id"), deliveries);
+                let outgoing = vec![to_queue(&queue, message)];
+                self.follow(tag, queue, outgoing);
+            }
+            Follow::Parked(message) => self.park(tag, queue, message, "taken too often by workers that did not finish it"),
+        }
+    }
+
+    fn park(&mut self, tag: Tag, queue: Arc<str>, message: Message, reason: &str) {
+        let id = &message.properties.correlation_id;
+        match &self.config.dead_letters {
+            Some(dead) => {
+                let name = dead.of(&queue);
+                self.config.observer.parked(id, Some(&name), reason);
+                let outgoing = vec![to_dead(&name, dead.arguments.clone(), message)];
+                self.follow(tag, queue, outgoing);
+            }
+            None => {
+                self.config.observer.parked(id, None, reason);
+                self.reject(tag);
+            }
+        }
+    }
+
+    fn follow(&mut self, tag: Tag, queue: Arc<str>, outgoing: Vec<Outgoing>) {
+        self.ledger.follow(tag, queue);
+        let follow_up = FollowUp { tag, outgoing };
+        self.following.push(follow_up.publish(self.publisher.clone(), self.config.observer.clone()).boxed());
+    }
+
+    fn finish(&mut self, Finished { tag, incoming, outcome }: Finished) {
+        if let Some(id) = id(&incoming)
+            && self.running.get(&id) == Some(&tag)
+        {
+            self.running.remove(&id);
+        }
+        let Some(queue) = self.ledger.queue(tag).cloned() else { return };
+        match outcome {
+            Outcome::Done => self.acknowledge(tag),
+            Outcome::Rejected => self.reject(tag),
+            Outcome::Failed(failures) => {
+                let now = SystemTime::now();
+                let follows = follow::failed(&incoming, &queue, &failures, now, &mut random);
+                if follows.is_empty() {
+                    return self.acknowledge(tag);
+                }
+                let outgoing = follows.into_iter().filter_map(|follow| self.after_failure(&queue, follow, &failures));
+                let outgoing: Vec<Outgoing> = outgoing.collect();
+                self.follow(tag, queue, outgoing);
+            }
+            Outcome::Unfit { kind, reason } => {
+                let message = follow::parked(&incoming, &queue, &kind, &reason, SystemTime::now());
+                self.park(tag, queue, message, &reason);
+            }
+            Outcome::Unfinished => {
+                let mut tags = Vec::new();
+                self.ledger.settle(tag, &mut tags);
+                // A copy that came over a newer connection takes the place of one whose connection is gone.
+                match tags.pop() {
+                    Some(copy) if copy != tag && *self.stopping.borrow() == Stop::No => {
+                        self.unfinished.append(&mut tags);
+                        self.run_job(copy, queue, true, incoming);
+                    }
+                    last => self.unfinished.extend(tags.into_iter().chain(last)),
+                }
+            }
+        }
+    }
+
+    fn after_failure(
+        &self,
+        queue: &str,
+        follow: Follow,
+        failures: &[follow::Failure],
+    ) -> Option<Outgoing> {
+        match (follow, &self.config.dead_letters) {
+            (Follow::Again(message), _) => {
+                self.config.observer.retried(&message.properties.correlation_id, failures, seconds_until(&message));
+                Some(to_queue(queue, message))
+            }
+            (Follow::Parked(message), Some(dead)) => {
+                let name = dead.of(queue);
+                self.config.observer.parked(&message.properties.correlation_id, Some(&name), "its tries are spent");
+                Some(to_dead(&name, dead.arguments.clone(), message))
+            }
+            (Follow::Parked(message), None) => {
+                self.config.observer.parked(&message.properties.correlation_id, None, "its tries are spent");
+                None
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, tag: Tag) {
+        self.ledger.settle(tag, &mut self.done);
+        self.done_since.get_or_insert_with(Instant::now);
+    }
+
+    fn reject(&mut self, tag: Tag) {
+        self.ledger.settle(tag, &mut self.rejected);
+    }
+
+    /// Tells a broker that pushes how many: as many as the window holds and,
+    /// while receivers are fast, as are about to be acknowledged. What waits
+    /// for its time does not count.
+    fn adjust_prefetch(&mut self) {
+        let Some(consumer) = &self.consumer else { return };
+        let wanted = self.window.size() + self.ledger.delayed();
+        let quiet = self.window.is_least() && self.ledger.delayed() == 0;
+        let fits = if quiet { self.prefetch == wanted } else { (wanted..=wanted * 4).contains(&self.prefetch) };
+        if fits || self.settling.is_some() {
+            return;
+        }
+        self.prefetch = if quiet { wanted } else { (wanted * 2).next_power_of_two() };
+        let (consumer, count) = (consumer.clone(), self.prefetch);
+        self.settling = Some(within(self.config.timeout, async move { consumer.prefetch(count).await }).boxed());
+    }
+
+    fn renew(&mut self) {
+        let Some(consumer) = self.consumer.clone() else { return };
+        if self.renewing.is_some() {
+            return;
+        }
+        let held: Vec<Tag> = self.ledger.tags().into_iter().chain(self.done.iter().copied()).collect();
+        let patience = self.config.timeout;
+        self.renewing = Some(within(patience, async move { consumer.renew(&held).await }).boxed());
+    }
+
+    fn connected(&mut self, result: Result<Arc<dyn Consumer>, BrokerError>) -> Result<(), BrokerError> {
+        match result {
+            Ok(consumer) => {
+                self.config.observer.connected(&self.link.address());
+                self.link.connected();
+                self.void = Arc::default();
+                self.prefetch = self.config.least_prefetch;
+                self.consumer = Some(consumer);
+                if *self.stopping.borrow() != Stop::No {
+                    self.stop_taking();
+                }
+                self.renew();
+                Ok(())
+            }
+            Err(error) => {
+                self.config.observer.disconnected(&error);
+                if self.link.may_try_again(&error) { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
+    /// The connection cannot be used any more.
+    fn lost(&mut self, error: &BrokerError) {
+        let Some(consumer) = self.consumer.take() else { return };
+        self.config.observer.disconnected(error);
+        (self.taking, self.settling, self.renewing) = (None, None, None);
+        if !consumer.keeps_over_reconnect() {
+            self.void.store(true, Ordering::Relaxed);
+            self.ledger.forget_lost();
+            self.done.clear();
+            self.done_since = None;
+            self.unfinished.clear();
+            self.rejected.clear();
+        }
+    }
+
+    fn stop_taking(&mut self) {
+        if *self.stopping.borrow() == Stop::No {
+            return;
+        }
+        if let Some(consumer) = &self.consumer {
+            consumer.interrupt();
+        }
+        self.unfinished.extend(self.ledger.drop_delayed());
+    }
+
+    fn is_over(&self, stop: Stop) -> bool {
+        match stop {
+            Stop::No => false,
+            Stop::Now => true,
+            Stop::Drain(until) => {
+                let nothing_left = self.ledger.is_empty()
+                    && self.taking.is_none()
+                    && self.settling.is_none()
+                    && self.done.is_empty()
+                    && self.unfinished.is_empty()
+                    && self.rejected.is_empty();
+                // Without a connection there is nothing to settle: the broker has it all back in time.
+                nothing_left || Instant::now() >= until || (self.consumer.is_none() && self.window.is_idle())
+            }
+        }
+    }
+
+    /// Settles what it can, gives the rest back, and closes.
+    async fn end(mut self) {
+        self.following.clear();
+        if let Some(consumer) = self.consumer.take() {
+            let goodbye = async {
+                if let Some(settling) = self.settling.take() {
+                    let _ = settling.await;
+                }
+                let done = std::mem::take(&mut self.done);
+                if !done.is_empty() {
+                    let _ = consumer.acknowledge(&done).await;
+                }
+                consumer.close().await;
+            };
+            let _ = timeout(self.config.timeout, goodbye).await;
+        }
+    }
+}
+
+/// A request that may not be under way.
+async fn pending<T>(request: &mut Option<Request<T>>) -> Result<T, BrokerError> {
+    match request {
+        Some(request) => request.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn within<T>(
+    patience: Duration,
+    request: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    timeout(patience, request).await.unwrap_or_else(|_| {
+        let reason = format!("no answer in {patience:?}");
+        Err(BrokerError::Disconnected { url: "the broker".to_owned(), reason })
+    })
+}
+
+fn to_queue(queue: &str, message: Message) -> Outgoing {
+    let route = Route { exchange: String::new(), routing_key: queue.to_owned(), declare: Vec::new() };
+    Outgoing { route: Arc::new(route), message }
+}
+
+fn to_dead(name: &str, arguments: serde_json::Map<String, serde_json::Value>, message: Message) -> Outgoing {
+    let mut route = Route::to_queue(name);
+    route.declare = vec![Queue { arguments, ..Queue::direct(name) }];
+    Outgoing { route: Arc::new(route), message }
+}
+
+fn is_signal(incoming: &Incoming) -> bool {
+    text(incoming, "task") == crate::protocol::celery::TASK
+}
+
+fn id(incoming: &Incoming) -> Option<Uuid> {
+    text(incoming, "id").parse().ok()
+}
+
+fn text<'a>(incoming: &'a Incoming, header: &str) -> &'a str {
+    incoming.headers.get(header).and_then(|value| value.as_str()).unwrap_or_default()
+}
+
+fn seconds_until(message: &Message) -> f64 {
+    let crate::message::Headers::Raw(headers) = &message.headers else { return 0.0 };
+    match super::admission::moment(headers, "eta") {
+        Ok(Some(eta)) => eta.duration_since(SystemTime::now()).unwrap_or_default().as_secs_f64(),
+        _ => 0.0,
+    }
+}
+
+/// Between 0 and 1.
+fn random() -> f64 {
+    (Uuid::new_v4().as_u128() >> 75) as f64 / (1_u64 << 53) as f64
+}
