@@ -18,10 +18,7 @@ pub(super) enum Admission {
     /// Too late: drop it.
     Expired,
     /// Nobody may run it.
-    Unfit {
-        kind: &'static str,
-        reason: String,
-    },
+    Unfit { kind: &'static str, reason: String },
 }
 
 /// Looks at the headers alone. `knows` tells whether a task that is no signal is run here.
@@ -36,10 +33,16 @@ pub(super) fn admit(incoming: &Incoming, now: SystemTime, knows: impl FnOnce(&st
             return malformed("its id is no UUID");
         }
         if &*incoming.properties.content_type != "application/json" {
-            return refused(format!("its content type is {:?}, not application/json", cut(&incoming.properties.content_type)));
+            return refused(format!(
+                "its content type is {:?}, not application/json",
+                cut(&incoming.properties.content_type)
+            ));
         }
         if let Some(compression) = headers.get("compression").filter(|value| !value.is_null()) {
-            return refused(format!("its body is compressed ({}); set task_compression to None", cut(&compression.to_string())));
+            return refused(format!(
+                "its body is compressed ({}); set task_compression to None",
+                cut(&compression.to_string())
+            ));
         }
     } else if !knows(task) {
         return Admission::Unfit { kind: "UnknownTask", reason: format!("this worker has no task {:?}", cut(task)) };
@@ -143,7 +146,9 @@ mod tests {
 
     #[test]
     fn parks_what_is_no_task() {
-        for headers in [json!({}), json!({"task": TASK}), json!({"task": 1, "id": ID}), json!({"task": TASK, "id": "x"})] {
+        for headers in
+            [json!({}), json!({"task": TASK}), json!({"task": 1, "id": ID}), json!({"task": TASK, "id": "x"})]
+        {
             assert_eq!(kind(admitted(headers.clone())), "Malformed", "{headers}");
         }
         assert_eq!(kind(admitted(json!({"task": TASK, "id": ID, "compression": "application/x-gzip"}))), "Refused");

@@ -8,12 +8,7 @@ use std::sync::{
 use tokio::sync::mpsc;
 
 use super::outcome::Outcome;
-use crate::{
-    broker::Tag,
-    follow::Ours,
-    message::Incoming,
-    protocol::celery::TASK,
-};
+use crate::{broker::Tag, follow::Ours, message::Incoming, protocol::celery::TASK};
 
 /// A message to run, and the promise to say what became of it.
 ///

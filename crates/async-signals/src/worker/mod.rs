@@ -26,8 +26,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-pub use self::{job::Job, outcome::Outcome};
 use self::run::Loop;
+pub use self::{job::Job, outcome::Outcome};
 use crate::{
     broker::{BrokerConfig, BrokerError},
     follow::Failure,

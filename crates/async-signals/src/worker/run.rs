@@ -271,7 +271,7 @@ impl Loop {
             }
             Admission::Unfit { kind, reason } => {
                 let message = follow::parked(&incoming, &queue, kind, &reason, now);
-                self.park(tag, queue, message, &reason);
+                self.park(tag, follow::own_queue(&incoming, &queue).into(), message, &reason);
             }
         }
     }
@@ -292,10 +292,13 @@ impl Loop {
             Follow::Again(message) => {
                 let deliveries = Ours::of(&incoming.headers).deliveries + 1;
                 self.config.observer.redelivered(text(incoming, "id"), deliveries);
-                let outgoing = vec![to_queue(&queue, message)];
+                let outgoing = vec![to_queue(&follow::own_queue(incoming, &queue), message)];
                 self.follow(tag, queue, outgoing);
             }
-            Follow::Parked(message) => self.park(tag, queue, message, "taken too often by workers that did not finish it"),
+            Follow::Parked(message) => {
+                let own = follow::own_queue(incoming, &queue).into();
+                self.park(tag, own, message, "taken too often by workers that did not finish it");
+            }
         }
     }
 
@@ -337,13 +340,14 @@ impl Loop {
                 if follows.is_empty() {
                     return self.acknowledge(tag);
                 }
-                let outgoing = follows.into_iter().filter_map(|follow| self.after_failure(&queue, follow, &failures));
+                let own = follow::own_queue(&incoming, &queue);
+                let outgoing = follows.into_iter().filter_map(|follow| self.after_failure(&own, follow, &failures));
                 let outgoing: Vec<Outgoing> = outgoing.collect();
                 self.follow(tag, queue, outgoing);
             }
             Outcome::Unfit { kind, reason } => {
                 let message = follow::parked(&incoming, &queue, &kind, &reason, SystemTime::now());
-                self.park(tag, queue, message, &reason);
+                self.park(tag, follow::own_queue(&incoming, &queue).into(), message, &reason);
             }
             Outcome::Unfinished => {
                 let mut tags = Vec::new();
@@ -360,12 +364,7 @@ impl Loop {
         }
     }
 
-    fn after_failure(
-        &self,
-        queue: &str,
-        follow: Follow,
-        failures: &[follow::Failure],
-    ) -> Option<Outgoing> {
+    fn after_failure(&self, queue: &str, follow: Follow, failures: &[follow::Failure]) -> Option<Outgoing> {
         match (follow, &self.config.dead_letters) {
             (Follow::Again(message), _) => {
                 self.config.observer.retried(&message.properties.correlation_id, failures, seconds_until(&message));

@@ -1,0 +1,423 @@
+//! What the worker does with a message, on every broker alike: one list of
+//! behaviours. A new behaviour starts here.
+
+#![cfg(all(feature = "redis", feature = "sqlite", feature = "rabbitmq"))]
+
+mod servers;
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use async_signals::{
+    broker::{self, Broker, BrokerConfig, BrokerError},
+    follow::{Failure, Ours},
+    message::{Headers, Message, Queue, Route},
+    retry::RetryPolicy,
+    worker::{Job, Outcome, Runner, Worker, WorkerConfig},
+};
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use serde_json::{Map, Value, json};
+use servers::{
+    Bench, DEADLINE, ReadMessage,
+    amqp::RabbitMq,
+    embedded::{InMemory, Sqlite},
+    messages::{assert_ok, fresh, numbered, outgoing},
+    redis::Redis,
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn works_on_memory() {
+    behaves(&mut InMemory::new("worker")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn works_on_sqlite() {
+    behaves(&mut Sqlite::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn works_on_redis() {
+    if let Some(mut redis) = Redis::start(&[]) {
+        behaves(&mut redis).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn works_on_rabbitmq() {
+    if let Some(mut rabbitmq) = RabbitMq::start() {
+        behaves(&mut rabbitmq).await;
+    }
+}
+
+type Behaviour = for<'a> fn(&'a mut dyn Bench) -> LocalBoxFuture<'a, ()>;
+
+/// The list.
+const BEHAVIOURS: &[(&str, Behaviour)] = &[
+    ("each message runs once, in order, and is gone", |bench| runs_all(bench).boxed_local()),
+    ("several queues are read", |bench| several_queues(bench).boxed_local()),
+    ("a failure without a policy ends the message", |bench| fails(bench).boxed_local()),
+    ("only what failed is tried again, and parked when its tries are spent", |bench| retries(bench).boxed_local()),
+    ("what cannot run is parked with the reason", |bench| parks(bench).boxed_local()),
+    ("bytes and headers that are no task are parked", |bench| parks_garbage(bench).boxed_local()),
+    ("an expired message is dropped", |bench| expires(bench).boxed_local()),
+    ("a message waits for its eta without holding up others", |bench| waits(bench).boxed_local()),
+    ("a message that ends its workers is parked at the limit", |bench| counts(bench).boxed_local()),
+    ("a stop finishes what was taken and leaves the rest", |bench| stops(bench).boxed_local()),
+    ("a stop gives back what does not finish in time", |bench| gives_back(bench).boxed_local()),
+    ("a job that is dropped comes again", |bench| drops(bench).boxed_local()),
+    ("a wrong password ends the worker", |bench| wrong_password(bench).boxed_local()),
+    ("a broker that comes back is read again", |bench| reconnects(bench).boxed_local()),
+];
+
+/// Runs the whole list, and fails with all that failed.
+async fn behaves(bench: &mut dyn Bench) {
+    let mut failed = Vec::new();
+    for (behaviour, run) in BEHAVIOURS {
+        eprintln!("{}: {behaviour}", bench.name());
+        let ran = timeout(DEADLINE * 2, AssertUnwindSafe(run(bench)).catch_unwind()).await;
+        if !matches!(ran, Ok(Ok(()))) {
+            failed.push(*behaviour);
+        }
+    }
+    assert!(failed.is_empty(), "{} does not hold: {failed:#?}", bench.name());
+}
+
+/// Hands every job to the test.
+struct Hands(mpsc::UnboundedSender<Job>);
+
+impl Runner for Hands {
+    fn knows(&self, task: &str) -> bool {
+        task == "shop.tasks.known"
+    }
+
+    fn start(&self, jobs: Vec<Job>) {
+        for job in jobs {
+            let _ = self.0.send(job);
+        }
+    }
+}
+
+/// A worker, and what it hands over.
+struct Working {
+    worker: Worker,
+    jobs: mpsc::UnboundedReceiver<Job>,
+    task: JoinHandle<Result<(), BrokerError>>,
+}
+
+impl Working {
+    fn start(config: WorkerConfig) -> Self {
+        let (sender, jobs) = mpsc::unbounded_channel();
+        let (worker, run) = Worker::new(config, Arc::new(Hands(sender)));
+        Self { worker, jobs, task: tokio::spawn(run) }
+    }
+
+    fn on(bench: &dyn Bench, queues: &[&str]) -> Self {
+        Self::start(config(bench, queues))
+    }
+
+    async fn next(&mut self) -> Job {
+        timeout(DEADLINE, self.jobs.recv()).await.expect("a job in time").expect("a worker that works")
+    }
+
+    async fn stop(self) {
+        self.worker.stop(DEADLINE);
+        timeout(DEADLINE, self.task).await.expect("it stops in time").expect("no panic").expect("no error");
+    }
+}
+
+fn config(bench: &dyn Bench, queues: &[&str]) -> WorkerConfig {
+    let queues = queues.iter().map(|name| Queue::direct(name)).collect();
+    WorkerConfig::new(bench.config(), queues)
+}
+
+async fn publisher(bench: &dyn Bench) -> Arc<dyn Broker> {
+    let config = bench.config();
+    broker::connect(&config, &config.urls[0]).await.expect("a connection")
+}
+
+async fn publish(bench: &dyn Bench, queue: &str, messages: impl IntoIterator<Item = Message>) {
+    let route = Arc::new(Route::to_queue(queue));
+    let batch: Vec<_> = messages.into_iter().map(|message| outgoing(&route, message)).collect();
+    assert_ok(&publisher(bench).await.publish(&batch).await);
+}
+
+fn with_headers(number: u64, more: Value) -> Message {
+    let mut message = numbered(number);
+    let (Headers::Raw(headers), Value::Object(more)) = (&mut message.headers, more) else {
+        unreachable!("both are maps")
+    };
+    headers.extend(more);
+    message
+}
+
+fn number(job: &Job) -> u64 {
+    job.incoming().headers["number"].as_u64().expect("a number")
+}
+
+/// Waits until a queue holds something, and takes it.
+async fn read(bench: &mut dyn Bench, queue: &str, count: usize) -> Vec<ReadMessage> {
+    let mut found = Vec::new();
+    let reading = async {
+        while found.len() < count {
+            found.extend(bench.read(queue).await);
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, reading).await.expect("the messages in time");
+    found
+}
+
+fn parked(message: &ReadMessage) -> Map<String, Value> {
+    Ours::of(&message.headers).parked.expect("a reason")
+}
+
+fn failure(receiver: &str, retry: Option<RetryPolicy>) -> Failure {
+    Failure { receiver: receiver.to_owned(), error: "ValueError: no".to_owned(), retry, ..Failure::default() }
+}
+
+fn soon(max: u32) -> RetryPolicy {
+    RetryPolicy { max, base: 0.05, factor: 1.0, cap: 1.0, jitter: false }
+}
+
+async fn runs_all(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, (0..500).map(numbered)).await;
+    let mut working = Working::on(bench, &[&queue]);
+    for expected in 0..500 {
+        let job = working.next().await;
+        assert_eq!((number(&job), &*job.queue, job.is_signal(), job.redelivered), (expected, &*queue, true, false));
+        assert_eq!(job.id(), job.incoming().properties.correlation_id);
+        job.finish(Outcome::Done);
+    }
+    publish(bench, &queue, [numbered(500)]).await;
+    assert_eq!(number(&working.next().await), 500);
+    working.stop().await;
+}
+
+async fn several_queues(bench: &mut dyn Bench) {
+    let (one, two) = (fresh("one"), fresh("two"));
+    let mut working = Working::on(bench, &[&one, &two]);
+    publish(bench, &one, [numbered(1)]).await;
+    publish(bench, &two, [numbered(2)]).await;
+    let mut from = HashMap::new();
+    for _ in 0..2 {
+        let job = working.next().await;
+        from.insert(number(&job), job.queue.to_string());
+        job.finish(Outcome::Done);
+    }
+    assert_eq!(from, HashMap::from([(1, one), (2, two)]));
+    working.stop().await;
+}
+
+async fn fails(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, [numbered(0)]).await;
+    let mut working = Working::on(bench, &[&queue]);
+    working.next().await.finish(Outcome::Failed(vec![failure("email", None)]));
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+    assert_eq!(bench.read(&format!("{queue}.dead")).await, []);
+}
+
+async fn retries(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let message = numbered(0);
+    let id = message.id.to_string();
+    publish(bench, &queue, [message]).await;
+    let mut working = Working::on(bench, &[&queue]);
+    let job = working.next().await;
+    assert_eq!((job.ours().attempt, job.ours().receivers), (1, None));
+    job.finish(Outcome::Failed(vec![failure("email", Some(soon(1))), failure("log", None)]));
+    let again = working.next().await;
+    assert_eq!(again.id(), id, "the same id");
+    assert_eq!(again.ours().attempt, 2);
+    assert_eq!(again.ours().receivers.map(|names| names.into_iter().collect()), Some(vec!["email".to_owned()]));
+    again.finish(Outcome::Failed(vec![failure("email", Some(soon(1)))]));
+    let dead = read(bench, &format!("{queue}.dead"), 1).await;
+    assert_eq!(dead[0].correlation_id.as_deref(), Some(&*id));
+    assert_eq!(parked(&dead[0])["kind"], "ReceiversFailed");
+    assert_eq!(parked(&dead[0])["failures"][0]["receiver"], "email");
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn parks(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, [numbered(0)]).await;
+    let mut working = Working::on(bench, &[&queue]);
+    let reason = "this worker has no signal 'shop.gone'".to_owned();
+    working.next().await.finish(Outcome::Unfit { kind: "UnknownSignal".into(), reason: reason.clone() });
+    let dead = read(bench, &format!("{queue}.dead"), 1).await;
+    assert_eq!((parked(&dead[0])["kind"].as_str(), parked(&dead[0])["reason"].as_str()), (Some("UnknownSignal"), Some(&*reason)));
+    assert_eq!(parked(&dead[0])["queue"], *queue);
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn parks_garbage(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let garbage = [
+        with_headers(0, json!({"task": null})),
+        with_headers(1, json!({"id": null})),
+        with_headers(2, json!({"task": "shop.tasks.unknown"})),
+        with_headers(3, json!({"eta": "soon"})),
+        with_headers(4, json!({"compression": "application/x-gzip"})),
+    ];
+    publish(bench, &queue, garbage).await;
+    publish(bench, &queue, [with_headers(5, json!({"task": "shop.tasks.known", "id": "of-their-own"}))]).await;
+    let mut working = Working::on(bench, &[&queue]);
+    let job = working.next().await;
+    assert_eq!((number(&job), job.is_signal()), (5, false), "it lives, and runs what it knows");
+    job.finish(Outcome::Done);
+    let dead = read(bench, &format!("{queue}.dead"), 5).await;
+    let kinds: HashMap<_, _> = dead.iter().map(|dead| (dead.number(), parked(dead)["kind"].clone())).collect();
+    let expected = [(0, "Malformed"), (1, "Malformed"), (2, "UnknownTask"), (3, "Malformed"), (4, "Refused")];
+    assert_eq!(kinds, expected.map(|(number, kind)| (number, json!(kind))).into());
+    working.stop().await;
+}
+
+async fn expires(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let past = with_headers(0, json!({"expires": "2001-01-01T00:00:00+00:00"}));
+    publish(bench, &queue, [past, numbered(1)]).await;
+    let mut working = Working::on(bench, &[&queue]);
+    assert_eq!(number(&working.next().await), 1);
+    working.stop().await;
+    assert_eq!(bench.read(&format!("{queue}.dead")).await, []);
+}
+
+async fn waits(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let due = SystemTime::now() + Duration::from_millis(700);
+    let eta = OffsetDateTime::from(due).format(&Rfc3339).expect("a time");
+    let delayed = (0..100).map(|number| with_headers(number, json!({"eta": eta})));
+    publish(bench, &queue, delayed).await;
+    publish(bench, &queue, [numbered(100)]).await;
+    let mut working = Working::start(WorkerConfig { most_prefetch: 4, ..config(bench, &[&queue]) });
+    let first = working.next().await;
+    assert_eq!(number(&first), 100, "what is due does not wait behind what is not");
+    first.finish(Outcome::Done);
+    for _ in 0..100 {
+        let job = working.next().await;
+        assert!(SystemTime::now() >= due, "not before its time");
+        job.finish(Outcome::Done);
+    }
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn counts(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, [numbered(0)]).await;
+    let of_three = || WorkerConfig { max_deliveries: 3, ..config(bench, &[&queue]) };
+    let mut tries = 0;
+    let mut working = Working::start(of_three());
+    // As a worker that dies of it: the job ends with nothing settled.
+    for _ in 0..3 {
+        drop(working.next().await);
+        tries += 1;
+    }
+    assert_eq!(tries, 3);
+    let dead = read(bench, &format!("{queue}.dead"), 1).await;
+    assert_eq!(parked(&dead[0])["kind"], "TooManyDeliveries");
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn stops(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, (0..20).map(numbered)).await;
+    let mut working = Working::start(WorkerConfig { least_prefetch: 4, most_prefetch: 4, ..config(bench, &[&queue]) });
+    let first = working.next().await;
+    working.worker.stop(DEADLINE);
+    let mut ran = vec![number(&first)];
+    first.finish(Outcome::Done);
+    while let Some(job) = timeout(DEADLINE, working.jobs.recv()).await.expect("in time") {
+        ran.push(number(&job));
+        job.finish(Outcome::Done);
+    }
+    working.task.await.expect("no panic").expect("no error");
+    assert!(ran.len() < 20, "it took nothing new");
+    let mut left: Vec<u64> = read(bench, &queue, 20 - ran.len()).await.iter().map(ReadMessage::number).collect();
+    left.sort_unstable();
+    assert_eq!(left, (ran.len() as u64..20).collect::<Vec<_>>());
+}
+
+async fn gives_back(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, [numbered(7)]).await;
+    let mut working = Working::on(bench, &[&queue]);
+    let job = working.next().await;
+    working.worker.stop(Duration::from_millis(50));
+    timeout(DEADLINE, working.task).await.expect("it does not wait").expect("no panic").expect("no error");
+    assert_eq!(read(bench, &queue, 1).await[0].number(), 7);
+    drop(job);
+}
+
+async fn drops(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, [numbered(7)]).await;
+    let mut working = Working::on(bench, &[&queue]);
+    drop(working.next().await);
+    let again = working.next().await;
+    assert_eq!((number(&again), again.ours().deliveries), (7, 1));
+    again.finish(Outcome::Done);
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn wrong_password(bench: &mut dyn Bench) {
+    if bench.server().is_none() {
+        return;
+    }
+    let config = bench.config();
+    let url = config.urls[0].to_string();
+    let (scheme, rest) = url.split_once("://").expect("a URL");
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let wrong = BrokerConfig::new(&format!("{scheme}://nobody:wrong@{rest}")).expect("a URL");
+    let working = Working::start(WorkerConfig { broker: wrong, ..self::config(bench, &["celery"]) });
+    let ended = timeout(DEADLINE, working.task).await.expect("it does not try for ever").expect("no panic");
+    assert!(matches!(ended, Err(BrokerError::Authentication { .. })), "{ended:?}");
+}
+
+async fn reconnects(bench: &mut dyn Bench) {
+    if bench.server().is_none() {
+        return;
+    }
+    let queue = fresh("queue");
+    publish(bench, &queue, (0..50).map(numbered)).await;
+    let mut working = Working::on(bench, &[&queue]);
+    let ran = Arc::new(Mutex::new(HashMap::<u64, usize>::new()));
+    for _ in 0..10 {
+        let job = working.next().await;
+        *ran.lock().expect("unpoisoned").entry(number(&job)).or_default() += 1;
+        job.finish(Outcome::Done);
+    }
+    // Let one be under way meanwhile.
+    let under_way = working.next().await;
+    let server = bench.server().expect("it has one");
+    server.kill();
+    server.restart();
+    let late = number(&under_way);
+    under_way.finish(Outcome::Done);
+    *ran.lock().expect("unpoisoned").entry(late).or_default() += 1;
+    let all = async {
+        while ran.lock().expect("unpoisoned").len() < 50 {
+            let job = working.next().await;
+            *ran.lock().expect("unpoisoned").entry(number(&job)).or_default() += 1;
+            job.finish(Outcome::Done);
+        }
+    };
+    timeout(DEADLINE, all).await.expect("all of them in time");
+    working.stop().await;
+}
