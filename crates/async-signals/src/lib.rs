@@ -7,9 +7,12 @@
 //! 2. [`protocol`]: Celery's task protocol and kombu's envelope; bytes in, bytes out, no I/O.
 //! 3. [`publisher`]: from message to broker under one deadline, confirmed or buffered.
 //! 4. [`broker`]: RabbitMQ, Redis, SQLite and memory behind one small trait.
+//! 5. [`retry`], [`follow`]: what follows a message whose receivers failed, or that nobody can run.
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod follow;
 pub mod message;
 pub mod protocol;
 pub mod publisher;
+pub mod retry;

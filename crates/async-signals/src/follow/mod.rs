@@ -1,0 +1,349 @@
+//! What follows a message that could not simply be finished: it comes again,
+//! or it is parked in the dead-letter queue with the reason.
+//!
+//! Nothing here does any I/O. A worker publishes what it is told, and only then
+//! acknowledges what it had: at worst there are both, under one id.
+//!
+//! Whatever is ours stands in the headers under `async_signals`:
+//!
+//! ```json
+//! {"queue": "celery", "sent_at": 1767225600.0,
+//!  "deliveries": 1, "attempt": 2, "receivers": ["shop.receivers.email"],
+//!  "parked": {"kind": "ReceiversFailed", "reason": "…", "queue": "celery", "at": 1767225660.0,
+//!             "failures": [{"receiver": "…", "error": "…", "traceback": "…"}]}}
+//! ```
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+mod ours;
+mod text;
+mod time;
+
+pub use ours::Ours;
+
+use crate::{
+    message::{Headers, Incoming, Message, Properties},
+    retry::RetryPolicy,
+};
+
+/// How many bytes of a reason are kept.
+const REASON: usize = 1000;
+/// How many bytes of one error are kept.
+const ERROR: usize = 1000;
+/// How many bytes of one traceback are kept, from its end.
+const TRACEBACK: usize = 4096;
+/// How many bytes of failures are kept altogether: all headers of a message
+/// have to go into one frame of AMQP, 128 KiB by default.
+const FAILURES: usize = 32 * 1024;
+
+/// One receiver that did not do its work.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Failure {
+    /// The receiver's name.
+    pub receiver: String,
+    /// What it failed with, in a line.
+    pub error: String,
+    /// Where, if somebody knows.
+    pub traceback: Option<String>,
+    /// Whether it is tried again; `None`: it is not, nor is it parked.
+    pub retry: Option<RetryPolicy>,
+    /// The message names a receiver that this worker does not have. It is
+    /// parked, whatever `retry` says.
+    pub unknown: bool,
+}
+
+impl Failure {
+    /// A receiver that the message is still for and that this worker does not have.
+    pub fn unknown(receiver: String) -> Self {
+        Self { receiver, unknown: true, ..Self::default() }
+    }
+}
+
+/// A message that is published in the place of one that was taken.
+#[derive(Clone, Debug)]
+pub enum Follow {
+    /// Back into its own queue, see [`own_queue`].
+    Again(Message),
+    /// Into the dead-letter queue of its own queue.
+    Parked(Message),
+}
+
+/// The queue that a follow-up goes to: the one that the message names as its
+/// own, which it was routed to whatever its exchange and routing key are, else
+/// the one it was taken from.
+pub fn own_queue(incoming: &Incoming, taken_from: &str) -> String {
+    Ours::of(&incoming.headers).queue.unwrap_or_else(|| taken_from.to_owned())
+}
+
+/// What follows a message that was taken before and not settled: it is counted
+/// in its header and comes again, or is parked when it comes for the `most`th
+/// time. Brokers tell that a message came before, but not how often.
+pub fn delivered_before(incoming: &Incoming, queue: &str, most: u32, now: SystemTime) -> Follow {
+    let deliveries = Ours::of(&incoming.headers).deliveries.saturating_add(1);
+    if deliveries >= most {
+        let reason = format!("taken {deliveries} times by workers that did not finish it");
+        let parking = Parking { kind: "TooManyDeliveries", reason: &reason, deliveries, ..Parking::of(incoming) };
+        return Follow::Parked(parking.message(incoming, queue, now));
+    }
+    let mut message = copy(incoming);
+    keep_expiry(&mut message, incoming, now);
+    change(&mut message, |ours| {
+        ours.shift_remove("parked");
+        ours::set_count(ours, "deliveries", deliveries, 0);
+    });
+    Follow::Again(message)
+}
+
+/// What follows a message some of whose receivers failed.
+///
+/// Those that may be tried again share one follow-up, which waits for the
+/// longest of their pauses and runs only them. Those whose tries are spent
+/// share a parked copy with their failures, whose replay runs only them; so do
+/// those that are unknown. Nothing follows for receivers without a policy:
+/// they are in the log.
+///
+/// `random` gives numbers from 0 to 1.
+pub fn failed(
+    incoming: &Incoming,
+    queue: &str,
+    failures: &[Failure],
+    now: SystemTime,
+    random: &mut dyn FnMut() -> f64,
+) -> Vec<Follow> {
+    let attempt = Ours::of(&incoming.headers).attempt;
+    let unknown: Vec<&Failure> = failures.iter().filter(|failure| failure.unknown).collect();
+    let (mut again, mut spent) = (Vec::new(), Vec::new());
+    let mut pause = None;
+    for failure in failures.iter().filter(|failure| !failure.unknown) {
+        match &failure.retry {
+            Some(policy) if policy.allows(attempt) => {
+                again.push(failure);
+                pause = pause.max(Some(policy.pause(attempt, random())));
+            }
+            Some(_) => spent.push(failure),
+            None => {}
+        }
+    }
+    let mut why = format!("failed in try {attempt}, the last one");
+    // What expires before its next try has no tries left.
+    let due = pause.and_then(|pause| now.checked_add(pause));
+    let expired = match (time::expires(&incoming.headers), due) {
+        (Some(expires), Some(due)) => expires <= due,
+        (_, due) => due.is_none(),
+    };
+    if expired && !again.is_empty() {
+        why = format!("failed in try {attempt}, and the message expires before the next");
+        spent.append(&mut again);
+    }
+
+    let mut follows = Vec::new();
+    if let (false, Some(due)) = (again.is_empty(), due) {
+        follows.push(Follow::Again(tried_again(incoming, attempt, &again, due, now)));
+    }
+    if !spent.is_empty() {
+        let parking = Parking {
+            kind: "ReceiversFailed",
+            reason: &reason(&spent, &why),
+            failures: &spent,
+            ..Parking::of(incoming)
+        };
+        follows.push(Follow::Parked(parking.message(incoming, queue, now)));
+    }
+    if !unknown.is_empty() {
+        let reason = reason(&unknown, "not here: this worker has no receiver of that name");
+        let parking = Parking { kind: "UnknownReceiver", reason: &reason, failures: &unknown, ..Parking::of(incoming) };
+        follows.push(Follow::Parked(parking.message(incoming, queue, now)));
+    }
+    follows
+}
+
+/// The message as it lies in the dead-letter queue of `queue` (or of its own,
+/// where it names one): without anything that would let it expire there.
+///
+/// `kind` is a word for programs, `reason` a sentence for people.
+pub fn parked(incoming: &Incoming, queue: &str, kind: &str, reason: &str, now: SystemTime) -> Message {
+    Parking { kind, reason, ..Parking::of(incoming) }.message(incoming, queue, now)
+}
+
+/// Bytes that are no message, as they lie in the dead-letter queue: the body is
+/// just them, under a fresh id.
+pub fn parked_bytes(raw: &[u8], queue: &str, reason: &str, now: SystemTime) -> Message {
+    let id = Uuid::new_v4();
+    let mut headers = Map::new();
+    headers.insert("id".to_owned(), id.to_string().into());
+    ours::change(&mut headers, |ours| {
+        ours.insert("queue".to_owned(), queue.into());
+        ours.insert("parked".to_owned(), parked_header("Malformed", reason, queue, now));
+    });
+    Message {
+        id,
+        headers: Headers::Raw(headers),
+        properties: Properties {
+            content_type: "application/octet-stream".into(),
+            content_encoding: "binary".into(),
+            ..Properties::for_task(id)
+        },
+        body: Bytes::copy_from_slice(raw),
+    }
+}
+
+/// What a replay of a parked message publishes, and the queue it goes to: as it
+/// was when it was sent, except that it is only for the receivers that it was
+/// parked for and no longer expires. Somebody wants it to run.
+pub fn replayed(incoming: &Incoming) -> (String, Message) {
+    let ours = Ours::of(&incoming.headers);
+    let parked_from = || ours.parked.as_ref()?.get("queue")?.as_str().map(str::to_owned);
+    let queue = ours.queue.clone().or_else(parked_from).unwrap_or_else(|| incoming.routing_key.clone());
+    let mut message = copy(incoming);
+    never_expires(&mut message);
+    if let Headers::Raw(headers) = &mut message.headers {
+        if headers.contains_key("retries") {
+            headers.insert("retries".to_owned(), 0.into());
+        }
+        headers.entry("expires").and_modify(|expires| *expires = Value::Null);
+    }
+    change(&mut message, |ours| {
+        for name in ["parked", "deliveries", "attempt"] {
+            ours.shift_remove(name);
+        }
+    });
+    (queue, message)
+}
+
+/// A message's way into the dead-letter queue.
+struct Parking<'a> {
+    kind: &'a str,
+    reason: &'a str,
+    deliveries: u32,
+    /// Whom it is parked for; none: for whom it is anyway.
+    failures: &'a [&'a Failure],
+}
+
+impl Parking<'_> {
+    fn of(incoming: &Incoming) -> Self {
+        let deliveries = Ours::of(&incoming.headers).deliveries;
+        Self { kind: "", reason: "", deliveries, failures: &[] }
+    }
+
+    fn message(&self, incoming: &Incoming, queue: &str, now: SystemTime) -> Message {
+        let queue = own_queue(incoming, queue);
+        let mut message = copy(incoming);
+        never_expires(&mut message);
+        message.properties.delivery_mode = 2;
+        let mut parked = parked_header(self.kind, self.reason, &queue, now);
+        change(&mut message, |ours| {
+            ours::set_count(ours, "deliveries", self.deliveries, 0);
+            if !self.failures.is_empty() {
+                parked["failures"] = failures_header(self.failures);
+                ours.insert("receivers".to_owned(), names(self.failures));
+            }
+            ours.insert("queue".to_owned(), queue.into());
+            ours.insert("parked".to_owned(), parked);
+        });
+        message
+    }
+}
+
+fn tried_again(incoming: &Incoming, attempt: u32, failures: &[&Failure], due: SystemTime, now: SystemTime) -> Message {
+    let mut message = copy(incoming);
+    keep_expiry(&mut message, incoming, now);
+    if let Headers::Raw(headers) = &mut message.headers {
+        headers.insert("eta".to_owned(), time::iso(due).into());
+        let retries = headers.get("retries").and_then(Value::as_u64).unwrap_or_else(|| u64::from(attempt) - 1);
+        headers.insert("retries".to_owned(), retries.saturating_add(1).into());
+    }
+    change(&mut message, |ours| {
+        ours.shift_remove("parked");
+        // The deliveries of this try are over: it came to its end.
+        ours.shift_remove("deliveries");
+        ours::set_count(ours, "attempt", attempt.saturating_add(1), 1);
+        ours.insert("receivers".to_owned(), names(failures));
+    });
+    message
+}
+
+/// The same message, without what only told of the way it has come.
+fn copy(incoming: &Incoming) -> Message {
+    let mut headers = incoming.headers.clone();
+    // kombu writes the first, RabbitMQ's quorum queues the others.
+    for name in ["redelivered", "x-delivery-count", "x-acquired-count"] {
+        headers.shift_remove(name);
+    }
+    let id = headers.get("id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+    let id = id.or_else(|| incoming.properties.correlation_id.parse().ok());
+    Message {
+        // Only tells messages apart on their way: what names the task stays in headers and properties.
+        id: id.unwrap_or_else(Uuid::new_v4),
+        headers: Headers::Raw(headers),
+        properties: incoming.properties.clone(),
+        body: incoming.body.clone(),
+    }
+}
+
+fn change(message: &mut Message, how: impl FnOnce(&mut Map<String, Value>)) {
+    if let Headers::Raw(headers) = &mut message.headers {
+        ours::change(headers, how);
+    }
+}
+
+/// The broker counts from each publish anew: it gets what is left.
+fn keep_expiry(message: &mut Message, incoming: &Incoming, now: SystemTime) {
+    if let Some(expires) = time::expires(&incoming.headers) {
+        let left = expires.duration_since(now).unwrap_or_default().as_millis();
+        message.properties.expiration_ms = Some(u64::try_from(left).unwrap_or(u64::MAX).max(1));
+    }
+}
+
+/// Lets no broker drop it.
+fn never_expires(message: &mut Message) {
+    message.properties.expiration_ms = None;
+}
+
+fn parked_header(kind: &str, reason: &str, queue: &str, now: SystemTime) -> Value {
+    json!({"reason": text::line(reason, REASON), "kind": kind, "queue": queue, "at": time::seconds(now)})
+}
+
+fn names(failures: &[&Failure]) -> Value {
+    failures.iter().map(|failure| failure.receiver.as_str()).collect()
+}
+
+fn reason(failures: &[&Failure], why: &str) -> String {
+    let names: Vec<&str> = failures.iter().map(|failure| failure.receiver.as_str()).collect();
+    let errors: Vec<&str> = failures.iter().map(|failure| failure.error.as_str()).filter(|e| !e.is_empty()).collect();
+    let separator = if errors.is_empty() { "" } else { ": " };
+    format!("{} {why}{separator}{}", names.join(", "), errors.join("; "))
+}
+
+/// What they failed with: tracebacks as far as there is room, errors as far as there is more of it.
+fn failures_header(failures: &[&Failure]) -> Value {
+    let mut room = FAILURES;
+    let mut told: Vec<Map<String, Value>> = Vec::new();
+    for failure in failures {
+        let error = text::line(&failure.error, ERROR);
+        let Some(left) = room.checked_sub(error.len() + failure.receiver.len()) else { break };
+        room = left;
+        let mut one = Map::new();
+        one.insert("receiver".to_owned(), failure.receiver.as_str().into());
+        if !failure.unknown {
+            one.insert("error".to_owned(), error.into());
+        }
+        told.push(one);
+    }
+    for (one, failure) in told.iter_mut().zip(failures) {
+        let traceback = failure.traceback.as_deref().map(|traceback| text::last_lines(traceback, TRACEBACK));
+        let Some(traceback) = traceback else { continue };
+        let Some(left) = room.checked_sub(traceback.len()) else { break };
+        room = left;
+        one.insert("traceback".to_owned(), traceback.into());
+    }
+    told.into_iter().map(Value::Object).collect()
+}
+
+#[cfg(test)]
+mod tests;
