@@ -6,8 +6,9 @@
 //! 1. [`message`]: what a send means, before any bytes.
 //! 2. [`protocol`]: Celery's task protocol and kombu's envelope; bytes in, bytes out, no I/O.
 //! 3. [`publisher`]: from message to broker under one deadline, confirmed or buffered.
-//! 4. [`broker`]: RabbitMQ, Redis, SQLite and memory behind one small trait.
-//! 5. [`retry`], [`follow`]: what follows a message whose receivers failed, or that nobody can run.
+//! 4. [`broker`]: RabbitMQ, Redis, SQLite and memory behind two small traits.
+//! 5. [`worker`]: takes messages, has their receivers run, and settles each.
+//! 6. [`retry`], [`follow`]: what follows a message whose receivers failed, or that nobody can run.
 #![forbid(unsafe_code)]
 
 pub mod broker;
@@ -16,3 +17,4 @@ pub mod message;
 pub mod protocol;
 pub mod publisher;
 pub mod retry;
+pub mod worker;
