@@ -200,7 +200,9 @@ async fn runs_all(bench: &mut dyn Bench) {
         job.finish(Outcome::Done);
     }
     publish(bench, &queue, [numbered(500)]).await;
-    assert_eq!(number(&working.next().await), 500);
+    let last = working.next().await;
+    assert_eq!(number(&last), 500);
+    last.finish(Outcome::Done);
     working.stop().await;
 }
 
@@ -258,7 +260,10 @@ async fn parks(bench: &mut dyn Bench) {
     let reason = "this worker has no signal 'shop.gone'".to_owned();
     working.next().await.finish(Outcome::Unfit { kind: "UnknownSignal".into(), reason: reason.clone() });
     let dead = read(bench, &format!("{queue}.dead"), 1).await;
-    assert_eq!((parked(&dead[0])["kind"].as_str(), parked(&dead[0])["reason"].as_str()), (Some("UnknownSignal"), Some(&*reason)));
+    assert_eq!(
+        (parked(&dead[0])["kind"].as_str(), parked(&dead[0])["reason"].as_str()),
+        (Some("UnknownSignal"), Some(&*reason))
+    );
     assert_eq!(parked(&dead[0])["queue"], *queue);
     working.stop().await;
     assert_eq!(bench.read(&queue).await, []);
@@ -291,7 +296,9 @@ async fn expires(bench: &mut dyn Bench) {
     let past = with_headers(0, json!({"expires": "2001-01-01T00:00:00+00:00"}));
     publish(bench, &queue, [past, numbered(1)]).await;
     let mut working = Working::on(bench, &[&queue]);
-    assert_eq!(number(&working.next().await), 1);
+    let job = working.next().await;
+    assert_eq!(number(&job), 1);
+    job.finish(Outcome::Done);
     working.stop().await;
     assert_eq!(bench.read(&format!("{queue}.dead")).await, []);
 }

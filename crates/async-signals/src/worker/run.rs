@@ -54,6 +54,8 @@ pub(super) struct Loop {
     runner: Arc<dyn Runner>,
     publisher: Arc<Publisher>,
     stopping: watch::Receiver<Stop>,
+    /// Whether the consumer knows of the stop.
+    interrupted: bool,
     link: Link,
     consumer: Option<Arc<dyn Consumer>>,
     connecting: Option<Request<Arc<dyn Consumer>>>,
@@ -94,6 +96,7 @@ impl Loop {
             runner,
             publisher: Arc::new(publisher),
             stopping,
+            interrupted: false,
             consumer: None,
             connecting: None,
             void: Arc::default(),
@@ -118,8 +121,11 @@ impl Loop {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut finished = Vec::with_capacity(BATCH);
         loop {
-            self.advance();
             let stop = *self.stopping.borrow_and_update();
+            if stop != Stop::No && !self.interrupted {
+                self.interrupt();
+            }
+            self.advance(stop != Stop::No);
             if self.is_over(stop) {
                 break;
             }
@@ -155,7 +161,7 @@ impl Loop {
                     self.connected(result)?;
                 }
                 _ = heartbeat.tick() => self.renew(),
-                _ = self.stopping.changed() => self.stop_taking(),
+                Ok(()) = self.stopping.changed() => {}
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {}
             }
         }
@@ -164,8 +170,7 @@ impl Loop {
     }
 
     /// Does all that can be done without waiting.
-    fn advance(&mut self) {
-        let stopping = *self.stopping.borrow() != Stop::No;
+    fn advance(&mut self, stopping: bool) {
         let now = Instant::now();
         while !stopping && let Some((tag, Delayed { queue, redelivered, incoming })) = self.ledger.take_due(now) {
             self.run_job(tag, queue, redelivered, incoming);
@@ -425,9 +430,7 @@ impl Loop {
                 self.void = Arc::default();
                 self.prefetch = self.config.least_prefetch;
                 self.consumer = Some(consumer);
-                if *self.stopping.borrow() != Stop::No {
-                    self.stop_taking();
-                }
+                self.interrupted = false;
                 self.renew();
                 Ok(())
             }
@@ -453,10 +456,9 @@ impl Loop {
         }
     }
 
-    fn stop_taking(&mut self) {
-        if *self.stopping.borrow() == Stop::No {
-            return;
-        }
+    /// Takes nothing more: what waits for its time goes back, too.
+    fn interrupt(&mut self) {
+        self.interrupted = true;
         if let Some(consumer) = &self.consumer {
             consumer.interrupt();
         }
