@@ -10,6 +10,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "sqlite")]
+use super::sqlite;
 use super::{BrokerConfig, BrokerError, BrokerUrl, Scheme, memory};
 use crate::message::{Incoming, Queue};
 
@@ -142,6 +144,8 @@ pub async fn consume(
     subscription: Subscription,
 ) -> Result<Arc<dyn Consumer>, BrokerError> {
     match url.scheme() {
+        #[cfg(feature = "sqlite")]
+        Scheme::Sqlite => Ok(Arc::new(sqlite::SqliteConsumer::subscribe(config, url, subscription).await?)),
         Scheme::Memory => Ok(Arc::new(memory::MemoryConsumer::subscribe(url, &subscription))),
         #[allow(unreachable_patterns, reason = "reached when a feature is off")]
         _ => Err(BrokerError::Unsupported { scheme: url.scheme_name().to_owned() }),
