@@ -1,16 +1,23 @@
--- Takes messages out of their queues and records them as kombu does, in one step.
+-- Acknowledges messages, then takes others out of their queues and records them as kombu does, in one step.
 -- KEYS: unacked, unacked_index, the generations, then the lists: all of one queue's together, in the order in
 --       which they are served.
 -- ARGV: the worker, its generation, the number before its first tag, how many messages at most, how many lists
---       a queue has, then for each queue what ends the record of a message of it.
+--       a queue has, how many queues, for each of them what ends the record of a message of it, and the tags
+--       to acknowledge.
 -- Returns pairs: which of the queues, its messages; their tags are numbered through.
 local unacked, index, generations = KEYS[1], KEYS[2], KEYS[3]
 local worker, generation, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local left, steps, queues = tonumber(ARGV[4]), tonumber(ARGV[5]), #ARGV - 5
+local left, steps, queues = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local ENDS = 6
 local tag = worker .. '.' .. generation .. '.'
--- More values than this do not fit on Lua's stack together.
+-- Twice as many values fit on Lua's stack together.
 local CHUNK = 1000
 
+for first = ENDS + queues + 1, #ARGV, CHUNK do
+  local last = math.min(first + CHUNK - 1, #ARGV)
+  redis.call('ZREM', index, unpack(ARGV, first, last))
+  redis.call('HDEL', unacked, unpack(ARGV, first, last))
+end
 if redis.call('HGET', generations, worker) ~= generation then
   return redis.error_reply('SIGNEDOFF a later connection took over, or the others took this worker for dead')
 end
@@ -38,7 +45,7 @@ local function take(queue, most)
       for oldest = count, 1, -1 do
         number = number + 1
         local name, at = tag .. number, 2 * (count - oldest) + 1
-        records[at], records[at + 1] = name, '[' .. found[oldest] .. ARGV[5 + queue]
+        records[at], records[at + 1] = name, '[' .. found[oldest] .. ARGV[ENDS + queue]
         leases[at], leases[at + 1] = now, name
         messages[#messages + 1] = found[oldest]
       end
