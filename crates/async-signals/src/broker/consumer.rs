@@ -147,6 +147,10 @@ pub async fn consume(
         #[cfg(feature = "sqlite")]
         Scheme::Sqlite => Ok(Arc::new(sqlite::SqliteConsumer::subscribe(config, url, subscription).await?)),
         Scheme::Memory => Ok(Arc::new(memory::MemoryConsumer::subscribe(url, &subscription))),
+        #[cfg(feature = "redis")]
+        Scheme::Redis | Scheme::Rediss => {
+            Ok(Arc::new(super::redis::RedisConsumer::connect(config, url, subscription).await?))
+        }
         #[allow(unreachable_patterns, reason = "reached when a feature is off")]
         _ => Err(BrokerError::Unsupported { scheme: url.scheme_name().to_owned() }),
     }
