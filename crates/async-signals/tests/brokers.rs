@@ -5,16 +5,10 @@
 
 mod servers;
 
-use std::{
-    collections::HashSet,
-    net::{Ipv4Addr, TcpListener},
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::Arc,
-};
+use std::{collections::HashSet, net::Ipv4Addr, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use async_signals::{
-    broker::{self, Broker, BrokerConfig, BrokerError, Published},
+    broker::{self, Broker, BrokerError, Published},
     message::{Headers, Message, Properties, Route},
 };
 use bytes::Bytes;
@@ -23,6 +17,7 @@ use serde_json::{Map, json};
 use servers::{
     Bench, DEADLINE, ReadMessage,
     amqp::RabbitMq,
+    elsewhere::{assert_named, elsewhere, web_server},
     embedded::{InMemory, Sqlite},
     free_port,
     messages::{assert_ok, exchange_route, fresh, numbered, outgoing, task_headers},
@@ -265,14 +260,7 @@ async fn other_peer(bench: &mut dyn Bench) {
     if bench.server().is_none() {
         return;
     }
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = other.local_addr().expect("its address").port();
-    let answers = std::thread::spawn(move || {
-        use std::io::{Read, Write};
-        let (mut peer, _) = other.accept().expect("a connection");
-        let _ = peer.read(&mut [0; 1024]);
-        let _ = peer.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
-    });
+    let (port, answers) = web_server();
     let error = connect_elsewhere(bench, port, "secret").await.expect_err("a web server");
     answers.join().expect("it answered");
     assert!(matches!(error, BrokerError::Connect { .. }), "{error:?}");
@@ -364,24 +352,9 @@ async fn connect(bench: &dyn Bench) -> Arc<dyn Broker> {
     broker::connect(&config, &config.urls[0]).await.expect("a connection")
 }
 
-/// The same broker's configuration, for another port and password.
-fn elsewhere(bench: &dyn Bench, port: u16, password: &str) -> BrokerConfig {
-    let mut config = bench.config();
-    let url = format!("{}://someone:{password}@127.0.0.1:{port}/", config.urls[0].scheme_name());
-    config.urls = vec![url.parse().expect("a URL")];
-    config
-}
-
 async fn connect_elsewhere(bench: &dyn Bench, port: u16, password: &str) -> Result<Arc<dyn Broker>, BrokerError> {
     let config = elsewhere(bench, port, password);
     broker::connect(&config, &config.urls[0]).await
-}
-
-/// The error says where, and keeps the password to itself.
-fn assert_named(error: &BrokerError, password: &str) {
-    let (shown, debugged) = (error.to_string(), format!("{error:?}"));
-    assert!(shown.contains("127.0.0.1"), "{shown}");
-    assert!(!shown.contains(password) && !debugged.contains(password), "{debugged}");
 }
 
 async fn publish(broker: &dyn Broker, route: &Arc<Route>, messages: &[Message]) -> Vec<Published> {

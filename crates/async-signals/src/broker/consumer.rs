@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use super::{BrokerConfig, BrokerError, BrokerUrl, Scheme};
+use super::{BrokerConfig, BrokerError, BrokerUrl, Scheme, memory};
 use crate::message::{Incoming, Queue};
 
 /// After how long without a sign of life a worker's messages go back to the others.
@@ -142,6 +142,7 @@ pub async fn consume(
     subscription: Subscription,
 ) -> Result<Arc<dyn Consumer>, BrokerError> {
     match url.scheme() {
+        Scheme::Memory => Ok(Arc::new(memory::MemoryConsumer::subscribe(url, &subscription))),
         #[allow(unreachable_patterns, reason = "reached when a feature is off")]
         _ => Err(BrokerError::Unsupported { scheme: url.scheme_name().to_owned() }),
     }

@@ -61,6 +61,11 @@ impl Bench for RabbitMq {
         self.take(queue).boxed_local()
     }
 
+    /// The server takes back what a connection has not acknowledged.
+    fn keeps_leases(&self) -> bool {
+        false
+    }
+
     fn server(&mut self) -> Option<&mut dyn Server> {
         Some(self)
     }

@@ -7,7 +7,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{Bench, ReadMessage};
+use super::{Bench, DEADLINE, ReadMessage};
 
 /// Queues in this process.
 pub struct InMemory {
@@ -86,5 +86,18 @@ impl Bench for Sqlite {
         rows.sort();
         std::future::ready(rows.iter().map(|(_, payload)| ReadMessage::from_envelope(payload.as_bytes())).collect())
             .boxed_local()
+    }
+
+    fn put_raw(&mut self, queue: &str, bytes: &[u8]) -> bool {
+        let put = "INSERT INTO kombu_message (visible, payload, version, queue_id) \
+                   VALUES (1, ?, 1, (SELECT id FROM kombu_queue WHERE name = ?))";
+        let connection = self.connection();
+        connection.busy_timeout(DEADLINE).expect("a connection");
+        match std::str::from_utf8(bytes) {
+            Ok(text) => connection.execute(put, (text, queue)),
+            Err(_) => connection.execute(put, (bytes, queue)),
+        }
+        .expect("a row");
+        true
     }
 }

@@ -2,9 +2,10 @@
 //! directories of their own, gone when the test is.
 #![allow(dead_code, unreachable_pub, reason = "each test program is a crate of its own and uses a part of it")]
 
-#[cfg(feature = "sqlite")]
 #[cfg(feature = "rabbitmq")]
 pub mod amqp;
+pub mod elsewhere;
+#[cfg(feature = "sqlite")]
 pub mod embedded;
 pub mod messages;
 #[cfg(feature = "rabbitmq")]
@@ -42,6 +43,17 @@ pub trait Bench {
 
     /// Takes every message of a queue, in the order in which workers get those of one priority.
     fn read<'a>(&'a mut self, queue: &'a str) -> LocalBoxFuture<'a, Vec<ReadMessage>>;
+
+    /// Puts bytes into a queue that a consumer has declared, as they are. False
+    /// where a queue can hold nothing but messages.
+    fn put_raw(&mut self, _queue: &str, _bytes: &[u8]) -> bool {
+        false
+    }
+
+    /// Whether what a connection took stays its worker's when the connection ends.
+    fn keeps_leases(&self) -> bool {
+        true
+    }
 
     /// Its server, unless it is embedded.
     fn server(&mut self) -> Option<&mut dyn Server> {

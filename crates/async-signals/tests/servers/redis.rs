@@ -85,6 +85,11 @@ impl Bench for Redis {
         std::future::ready(lists.iter().flat_map(|list| self.take(list)).collect()).boxed_local()
     }
 
+    fn put_raw(&mut self, queue: &str, bytes: &[u8]) -> bool {
+        let _: () = self.connection().lpush(format!("{}{queue}", self.prefix), bytes).expect("a list");
+        true
+    }
+
     fn server(&mut self) -> Option<&mut dyn Server> {
         Some(self)
     }

@@ -1,0 +1,122 @@
+//! Settling: acknowledging, giving back, and signing off.
+
+use super::*;
+
+pub(super) async fn acknowledged(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let worker = consumer(bench, &queue).await;
+    fill(bench, &queue, 0..9).await;
+    let taken = take_all(&*worker, 9).await;
+    let tags = tags(&taken);
+    // Not in their order, and some of them twice.
+    worker.acknowledge(&tags[4..6]).await.expect("acknowledged");
+    worker.acknowledge(&[]).await.expect("nothing to acknowledge");
+    worker.acknowledge(&tags[..5]).await.expect("acknowledged");
+    fill(bench, &queue, 9..10).await;
+    let last = take(&*worker, &tags[5..9], 10).await;
+    assert_eq!(numbers(&last), [9]);
+    worker.acknowledge(&[tags[0], last[0].tag]).await.expect("acknowledged");
+    worker.close().await;
+
+    let other = consumer(bench, &queue).await;
+    fill(bench, &queue, 10..11).await;
+    let taken = take(&*other, &[], 10).await;
+    assert_eq!(numbers(&taken), [10]);
+    assert!(!taken[0].redelivered);
+    other.acknowledge(&super::tags(&taken)).await.expect("acknowledged");
+    assert!(bench.read(&queue).await.is_empty());
+}
+
+pub(super) async fn given_back(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let worker = Subscription { prefetch: 3, ..subscription(&fresh("worker"), &[&queue]) };
+    let worker = subscribe(bench, worker).await;
+    fill(bench, &queue, 0..6).await;
+    let first = take_all(&*worker, 3).await;
+    assert_eq!(numbers(&first), [0, 1, 2]);
+    worker.give_back(&tags(&first[1..])).await.expect("given back");
+    let (mut taken, mut done) = (Vec::new(), vec![first[0].tag]);
+    while taken.len() < 5 {
+        let more = take(&*worker, &done, 5 - taken.len()).await;
+        done = tags(&more);
+        taken.extend(more);
+    }
+    let seen: Vec<_> = taken.iter().map(|taken| (number(taken), taken.redelivered)).collect();
+    assert_eq!(seen, [(1, true), (2, true), (3, false), (4, false), (5, false)]);
+    // What it was taken by before no longer settles it.
+    worker.acknowledge(&done).await.expect("acknowledged");
+
+    // One that waits is told.
+    fill(bench, &queue, 6..7).await;
+    let held = take(&*worker, &[], 1).await;
+    let other = consumer(bench, &queue).await;
+    let waiting = {
+        let other = other.clone();
+        tokio::spawn(async move { other.take(&[], 10).await })
+    };
+    assert!(!waiting.is_finished(), "somebody else holds it");
+    // Whoever interrupts takes no more, so that the other one gets it.
+    worker.interrupt();
+    worker.give_back(&tags(&held)).await.expect("given back");
+    let taken = timeout(PROMPTLY, waiting).await.expect("woken in time").expect("no panic").expect("a message");
+    assert_eq!((numbers(&taken), taken[0].redelivered), (vec![6], true));
+    worker.acknowledge(&tags(&held)).await.expect("nothing of its own to acknowledge");
+    other.close().await;
+    let last = consumer(bench, &queue).await;
+    let taken = take(&*last, &[], 10).await;
+    assert_eq!((numbers(&taken), taken[0].redelivered), (vec![6], true), "it was the other's to acknowledge");
+    last.acknowledge(&tags(&taken)).await.expect("acknowledged");
+}
+
+pub(super) async fn closed(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let worker = consumer(bench, &queue).await;
+    fill(bench, &queue, 0..5).await;
+    let held = take_all(&*worker, 4).await;
+    worker.renew(&tags(&held)).await.expect("a sign of life");
+    worker.acknowledge(&tags(&held[1..2])).await.expect("acknowledged");
+    worker.close().await;
+    let other = consumer(bench, &queue).await;
+    // At once: nobody has to find out first.
+    let taken = timeout(PROMPTLY, take_all(&*other, 4)).await.expect("in time");
+    assert_eq!(numbers(&taken), [0, 2, 3, 4]);
+    assert!(taken[..3].iter().all(|taken| taken.redelivered));
+    other.acknowledge(&tags(&taken)).await.expect("acknowledged");
+}
+
+pub(super) async fn malformed(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let worker = consumer(bench, &queue).await;
+    let deep = format!(r#"{{"properties": {}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let garbage: [&[u8]; 7] = [
+        b"Dear Sir or Madam",
+        b"",
+        b"{}",
+        b"[1, 2]",
+        b"\xff\xfe\x00",
+        br#"{"body": "*", "properties": {"body_encoding": "base64", "delivery_tag": "x"}}"#,
+        deep.as_bytes(),
+    ];
+    for bytes in garbage {
+        if !bench.put_raw(&queue, bytes) {
+            return;
+        }
+    }
+    let taken = take_all(&*worker, garbage.len()).await;
+    let assert_garbage = |taken: &[Taken]| {
+        for (taken, bytes) in taken.iter().zip(garbage) {
+            let Content::Malformed { raw, reason } = &taken.content else { panic!("{taken:?}") };
+            assert!(raw == bytes && !reason.is_empty(), "{reason:?}: {raw:?}");
+        }
+    };
+    assert_garbage(&taken);
+    // Like any message it can be given back and acknowledged.
+    worker.give_back(&tags(&taken)).await.expect("given back");
+    let again = take_all(&*worker, garbage.len()).await;
+    assert_garbage(&again);
+    worker.acknowledge(&tags(&again)).await.expect("acknowledged");
+    fill(bench, &queue, 0..1).await;
+    let last = take(&*worker, &[], 10).await;
+    assert_eq!(numbers(&last), [0]);
+    worker.acknowledge(&tags(&last)).await.expect("acknowledged");
+}
