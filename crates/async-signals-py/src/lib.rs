@@ -8,6 +8,7 @@
 //! - [`decode`]: a body becomes what kombu would make of it.
 //! - [`reference`]: the inert stand-ins for what JSON has no form for.
 //! - [`resolve`]: the stand-ins become the real values, where the receivers run.
+//! - [`worker`]: the core's worker, and the threads of Python's that it has receivers called by.
 //! - [`fork`]: what has to happen around a fork of the process.
 //! - [`error`]: the core's errors become Python's.
 #![allow(missing_docs, reason = "Python's docstrings document what this crate offers")]
@@ -26,6 +27,7 @@ mod publisher;
 mod reference;
 mod resolve;
 mod sender;
+mod worker;
 
 use pyo3::prelude::*;
 
@@ -33,6 +35,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     outlet::register(module)?;
     publisher::register(module)?;
+    worker::register(module)?;
     fork::register(module)?;
     reference::register(module)?;
     encode::register(module)?;

@@ -49,19 +49,7 @@ impl Publisher {
         tls: Option<&Bound<'_, PyDict>>,
         heartbeat: Option<f64>,
     ) -> PyResult<Self> {
-        let urls: Result<Vec<BrokerUrl>, BrokerError> = urls.iter().map(|url| url.parse()).collect();
-        let broker = BrokerConfig {
-            urls: urls.map_err(|error| error::misconfigured(py, error))?,
-            transport_options: match transport_options {
-                Some(options) => convert::to_map(options, "broker_transport_options")?,
-                None => Default::default(),
-            },
-            tls: tls
-                .map(|options| convert::to_core::<TlsOptions>(options, "broker_use_ssl"))
-                .transpose()?
-                .map(Tls::from),
-            heartbeat: heartbeat.map(seconds).transpose()?,
-        };
+        let broker = broker_config(py, &urls, transport_options, tls, heartbeat)?;
         let config = PublisherConfig {
             timeout: seconds(timeout)?,
             buffer_messages: buffer_size,
@@ -279,11 +267,31 @@ impl From<PropertyOptions> for Properties {
     }
 }
 
+/// Celery's settings of a broker, as the core takes them.
+pub(crate) fn broker_config(
+    py: Python<'_>,
+    urls: &[String],
+    transport_options: Option<&Bound<'_, PyDict>>,
+    tls: Option<&Bound<'_, PyDict>>,
+    heartbeat: Option<f64>,
+) -> PyResult<BrokerConfig> {
+    let urls: Result<Vec<BrokerUrl>, BrokerError> = urls.iter().map(|url| url.parse()).collect();
+    Ok(BrokerConfig {
+        urls: urls.map_err(|error| error::misconfigured(py, error))?,
+        transport_options: match transport_options {
+            Some(options) => convert::to_map(options, "broker_transport_options")?,
+            None => Default::default(),
+        },
+        tls: tls.map(|options| convert::to_core::<TlsOptions>(options, "broker_use_ssl")).transpose()?.map(Tls::from),
+        heartbeat: heartbeat.map(seconds).transpose()?,
+    })
+}
+
 pub(crate) fn parse_id(text: &str) -> PyResult<Uuid> {
     text.parse().map_err(|_| PyValueError::new_err(format!("task id {text:?} is no UUID")))
 }
 
-fn seconds(number: f64) -> PyResult<Duration> {
+pub(crate) fn seconds(number: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(number).map_err(|_| PyValueError::new_err(format!("{number} is no time in seconds")))
 }
 
