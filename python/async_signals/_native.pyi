@@ -41,6 +41,31 @@ class Prepared:
     def buffer(self) -> None: ...
     def try_buffer(self) -> None: ...
 
+class DeadLetterQueue:
+    """A dead-letter queue that somebody looks into.
+
+    What is taken out of it by `letters` and neither replayed nor purged goes
+    back at `close`.
+    """
+
+    def __new__(
+        cls,
+        urls: list[str],
+        queue: str,
+        *,
+        timeout: float,
+        transport_options: dict[str, Any] | None = None,
+        tls: dict[str, Any] | None = None,
+    ) -> Self: ...
+    def letters(self, limit: int) -> list[str]:
+        """Takes up to `limit` letters, oldest first, and describes each as a JSON text."""
+    def replay(self, number: int) -> str:
+        """Sends one again and takes it out; returns the queue that it went to."""
+    def purge(self, number: int) -> None:
+        """Throws one away."""
+    def close(self) -> None:
+        """Puts back what was neither replayed nor purged."""
+
 class Outlet:
     def __new__(
         cls,

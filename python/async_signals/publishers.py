@@ -73,29 +73,39 @@ def flush(timeout: float | None = None) -> None:
             off_hub(partial(publisher.flush, patience))
 
 
-def _start(app: Celery) -> Publisher:
+def broker_options(app: Celery) -> dict[str, Any]:
+    """How to reach the app's broker, in the core's words.
+
+    Raises:
+        NotNative: The core does not speak to it.
+        BrokerMisconfigured: The app's broker settings cannot be right.
+    """
     connection = _connection(app)
     urls = _urls(connection, app.conf.broker_write_url)
-    options = settings.get()
     _refuse_database_file(urls)
+    return {
+        "urls": urls,
+        "transport_options": _plain(connection.transport_options),
+        "tls": _tls(app.conf.broker_use_ssl),
+    }
+
+
+def _start(app: Celery) -> Publisher:
+    heartbeat = _connection(app).heartbeat
+    options = settings.get()
     return Publisher(
-        urls,
+        **broker_options(app),
         observer=_Observer(options),
         timeout=float(options.publish_timeout),
         buffer_size=int(options.buffer_size),
         buffer_timeout=float(options.buffer_timeout),
-        transport_options=_plain(connection.transport_options),
-        tls=_tls(app.conf.broker_use_ssl),
-        heartbeat=float(connection.heartbeat) if connection.heartbeat else None,
+        heartbeat=float(heartbeat) if heartbeat else None,
     )
 
 
 def check(app: Celery) -> None:
     """Looks at the app's broker settings without connecting. Raises what ``for_app`` would."""
-    connection = _connection(app)
-    urls = _urls(connection, app.conf.broker_write_url)
-    _tls(app.conf.broker_use_ssl)
-    _refuse_database_file(urls)
+    broker_options(app)
 
 
 def _connection(app: Celery) -> Connection:

@@ -10,11 +10,15 @@
 //! - [`resolve`]: the stand-ins become the real values, where the receivers run.
 //! - [`worker`]: the core's worker, and the threads of Python's that it has receivers called by.
 //! - [`fork`]: what has to happen around a fork of the process.
+//! - [`dead_letters`]: looking into dead-letter queues.
+//! - [`broker`]: which broker, as Celery's settings say it.
 //! - [`error`]: the core's errors become Python's.
 #![allow(missing_docs, reason = "Python's docstrings document what this crate offers")]
 
+mod broker;
 mod classes;
 mod convert;
+mod dead_letters;
 mod decode;
 mod encode;
 mod error;
@@ -36,6 +40,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     outlet::register(module)?;
     publisher::register(module)?;
     worker::register(module)?;
+    dead_letters::register(module)?;
     fork::register(module)?;
     reference::register(module)?;
     encode::register(module)?;

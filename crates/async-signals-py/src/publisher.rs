@@ -1,9 +1,9 @@
 //! The publisher as Python sees it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_signals::{
-    broker::{BrokerConfig, BrokerError, BrokerUrl, Tls},
+    broker::BrokerError,
     message::{Headers, Message, Outgoing, Properties, Route},
     publisher::{Observer, Outcome, PublishError, Publisher as Core, PublisherConfig, Receipt},
 };
@@ -16,7 +16,10 @@ use pyo3::{
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{convert, error};
+use crate::{
+    broker::{self, seconds},
+    convert, error,
+};
 
 /// How often a waiting thread looks for Ctrl-C.
 const SIGNAL_CHECK: Duration = Duration::from_millis(100);
@@ -49,7 +52,7 @@ impl Publisher {
         tls: Option<&Bound<'_, PyDict>>,
         heartbeat: Option<f64>,
     ) -> PyResult<Self> {
-        let broker = broker_config(py, &urls, transport_options, tls, heartbeat)?;
+        let broker = broker::config(py, &urls, transport_options, tls, heartbeat)?;
         let config = PublisherConfig {
             timeout: seconds(timeout)?,
             buffer_messages: buffer_size,
@@ -222,21 +225,6 @@ impl PythonObserver {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsOptions {
-    ca_certs: Option<PathBuf>,
-    certfile: Option<PathBuf>,
-    keyfile: Option<PathBuf>,
-    verify: bool,
-}
-
-impl From<TlsOptions> for Tls {
-    fn from(TlsOptions { ca_certs, certfile, keyfile, verify }: TlsOptions) -> Self {
-        Self { ca_certs, certfile, keyfile, verify }
-    }
-}
-
 /// Properties as `kombu.Producer.publish` has them at the end.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -267,32 +255,8 @@ impl From<PropertyOptions> for Properties {
     }
 }
 
-/// Celery's settings of a broker, as the core takes them.
-pub(crate) fn broker_config(
-    py: Python<'_>,
-    urls: &[String],
-    transport_options: Option<&Bound<'_, PyDict>>,
-    tls: Option<&Bound<'_, PyDict>>,
-    heartbeat: Option<f64>,
-) -> PyResult<BrokerConfig> {
-    let urls: Result<Vec<BrokerUrl>, BrokerError> = urls.iter().map(|url| url.parse()).collect();
-    Ok(BrokerConfig {
-        urls: urls.map_err(|error| error::misconfigured(py, error))?,
-        transport_options: match transport_options {
-            Some(options) => convert::to_map(options, "broker_transport_options")?,
-            None => Default::default(),
-        },
-        tls: tls.map(|options| convert::to_core::<TlsOptions>(options, "broker_use_ssl")).transpose()?.map(Tls::from),
-        heartbeat: heartbeat.map(seconds).transpose()?,
-    })
-}
-
 pub(crate) fn parse_id(text: &str) -> PyResult<Uuid> {
     text.parse().map_err(|_| PyValueError::new_err(format!("task id {text:?} is no UUID")))
-}
-
-pub(crate) fn seconds(number: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(number).map_err(|_| PyValueError::new_err(format!("{number} is no time in seconds")))
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

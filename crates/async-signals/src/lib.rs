@@ -9,9 +9,11 @@
 //! 4. [`broker`]: RabbitMQ, Redis, SQLite and memory behind two small traits.
 //! 5. [`worker`]: takes messages, has their receivers run, and settles each.
 //! 6. [`retry`], [`follow`]: what follows a message whose receivers failed, or that nobody can run.
+//! 7. [`dead_letters`]: looking into the queue of those.
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod dead_letters;
 pub mod follow;
 pub mod message;
 pub mod protocol;

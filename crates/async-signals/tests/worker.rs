@@ -14,8 +14,10 @@ use std::{
 
 use async_signals::{
     broker::{self, Broker, BrokerConfig, BrokerError},
+    dead_letters::{DeadLetterQueue, Letter},
     follow::{Failure, Ours},
     message::{Headers, Message, Queue, Route},
+    publisher::{Publisher, PublisherConfig},
     retry::RetryPolicy,
     worker::{Job, Outcome, Runner, Worker, WorkerConfig},
 };
@@ -75,6 +77,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("a stop finishes what was taken and leaves the rest", |bench| stops(bench).boxed_local()),
     ("a stop gives back what does not finish in time", |bench| gives_back(bench).boxed_local()),
     ("a job that is dropped comes again", |bench| drops(bench).boxed_local()),
+    ("dead letters are listed, sent again and thrown away", |bench| dead_letters(bench).boxed_local()),
     ("a wrong password ends the worker", |bench| wrong_password(bench).boxed_local()),
     ("a broker that comes back is read again", |bench| reconnects(bench).boxed_local()),
 ];
@@ -200,7 +203,9 @@ async fn runs_all(bench: &mut dyn Bench) {
         job.finish(Outcome::Done);
     }
     publish(bench, &queue, [numbered(500)]).await;
-    assert_eq!(number(&working.next().await), 500);
+    let last = working.next().await;
+    assert_eq!(number(&last), 500);
+    last.finish(Outcome::Done);
     working.stop().await;
 }
 
@@ -258,7 +263,10 @@ async fn parks(bench: &mut dyn Bench) {
     let reason = "this worker has no signal 'shop.gone'".to_owned();
     working.next().await.finish(Outcome::Unfit { kind: "UnknownSignal".into(), reason: reason.clone() });
     let dead = read(bench, &format!("{queue}.dead"), 1).await;
-    assert_eq!((parked(&dead[0])["kind"].as_str(), parked(&dead[0])["reason"].as_str()), (Some("UnknownSignal"), Some(&*reason)));
+    assert_eq!(
+        (parked(&dead[0])["kind"].as_str(), parked(&dead[0])["reason"].as_str()),
+        (Some("UnknownSignal"), Some(&*reason))
+    );
     assert_eq!(parked(&dead[0])["queue"], *queue);
     working.stop().await;
     assert_eq!(bench.read(&queue).await, []);
@@ -291,7 +299,9 @@ async fn expires(bench: &mut dyn Bench) {
     let past = with_headers(0, json!({"expires": "2001-01-01T00:00:00+00:00"}));
     publish(bench, &queue, [past, numbered(1)]).await;
     let mut working = Working::on(bench, &[&queue]);
-    assert_eq!(number(&working.next().await), 1);
+    let job = working.next().await;
+    assert_eq!(number(&job), 1);
+    job.finish(Outcome::Done);
     working.stop().await;
     assert_eq!(bench.read(&format!("{queue}.dead")).await, []);
 }
@@ -374,6 +384,40 @@ async fn drops(bench: &mut dyn Bench) {
     again.finish(Outcome::Done);
     working.stop().await;
     assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn dead_letters(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let dead = format!("{queue}.dead");
+    publish(bench, &queue, (0..4).map(numbered)).await;
+    let mut working = Working::on(bench, &[&queue]);
+    for _ in 0..4 {
+        working.next().await.finish(Outcome::Unfit { kind: "UnknownSignal".into(), reason: "not yet here".to_owned() });
+    }
+    working.stop().await;
+
+    let shelf = DeadLetterQueue::open(&bench.config(), &dead, DEADLINE).await.expect("it is there");
+    let letters = shelf.letters(100).await.expect("letters");
+    let about = |letter: &Letter| (letter.signal(), letter.parked()["kind"].as_str().map(str::to_owned));
+    assert_eq!(
+        letters.iter().map(about).collect::<Vec<_>>(),
+        vec![(Some("shop.order_placed".to_owned()), Some("UnknownSignal".to_owned())); 4]
+    );
+    let publisher = Publisher::spawn(PublisherConfig::new(bench.config()));
+    assert_eq!(shelf.replay(&publisher, &letters[1]).await.expect("it goes"), queue);
+    shelf.purge(&letters[2..3]).await.expect("it goes");
+    shelf.close().await;
+
+    let shelf = DeadLetterQueue::open(&bench.config(), &dead, DEADLINE).await.expect("it is there");
+    let left: Vec<_> = shelf.letters(100).await.expect("letters").iter().map(|letter| letter.id().to_owned()).collect();
+    assert_eq!(left, [letters[0].id(), letters[3].id()], "the others are back in their order");
+    drop(shelf);
+
+    let mut working = Working::on(bench, &[&queue]);
+    let again = working.next().await;
+    assert_eq!((again.id(), again.ours().parked), (letters[1].id(), None));
+    again.finish(Outcome::Done);
+    working.stop().await;
 }
 
 async fn wrong_password(bench: &mut dyn Bench) {

@@ -45,8 +45,8 @@ use self::{
     receive::Receiving,
 };
 use crate::{
+    broker::{self, seconds},
     convert, error,
-    publisher::{broker_config, seconds},
 };
 
 /// What all threads of a worker share.
@@ -127,7 +127,7 @@ impl Worker {
         max_messages: Option<u64>,
         control: Option<RawFd>,
     ) -> PyResult<Self> {
-        let broker = broker_config(py, &urls, transport_options, tls, heartbeat)?;
+        let broker = broker::config(py, &urls, transport_options, tls, heartbeat)?;
         let queues = queues.iter().map(|queue| convert::to_core::<Queue>(queue, "queue"));
         let (teller, told) = Teller::start(observer)?;
         let patience = seconds(stop_timeout)?;

@@ -10,6 +10,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "sqlite")]
+use super::sqlite;
 use super::{BrokerConfig, BrokerError, BrokerUrl, Scheme, memory};
 use crate::message::{Incoming, Queue};
 
@@ -142,7 +144,13 @@ pub async fn consume(
     subscription: Subscription,
 ) -> Result<Arc<dyn Consumer>, BrokerError> {
     match url.scheme() {
+        #[cfg(feature = "sqlite")]
+        Scheme::Sqlite => Ok(Arc::new(sqlite::SqliteConsumer::subscribe(config, url, subscription).await?)),
         Scheme::Memory => Ok(Arc::new(memory::MemoryConsumer::subscribe(url, &subscription))),
+        #[cfg(feature = "redis")]
+        Scheme::Redis | Scheme::Rediss => {
+            Ok(Arc::new(super::redis::RedisConsumer::connect(config, url, subscription).await?))
+        }
         #[allow(unreachable_patterns, reason = "reached when a feature is off")]
         _ => Err(BrokerError::Unsupported { scheme: url.scheme_name().to_owned() }),
     }

@@ -1,5 +1,6 @@
 //! Bytes in, bytes out: Celery's task protocol and kombu's envelope. No I/O.
 
 pub mod celery;
+pub mod delivery;
 pub mod json;
 pub mod kombu;

@@ -122,8 +122,8 @@ impl Ledger {
     }
 
     /// All tags that are held.
-    pub(super) fn tags(&self) -> Vec<Tag> {
-        self.entries.keys().chain(self.twins.keys()).copied().collect()
+    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> {
+        self.entries.keys().chain(self.twins.keys()).copied()
     }
 
     /// Takes out all that only wait for their time.

@@ -10,6 +10,7 @@
 //! - [`outcome`]: what can become of it, and what that means for the broker.
 //! - `follow_up`: publishing what follows, before the original is acknowledged.
 //! - `ledger`: what is held, and how it stands.
+//! - `settlement`: what the broker is still to be told.
 //! - `link`: connecting, again and again.
 
 mod admission;
@@ -19,6 +20,7 @@ mod ledger;
 mod link;
 pub mod outcome;
 mod run;
+mod settlement;
 mod window;
 
 use std::{fmt, sync::Arc, time::Duration};

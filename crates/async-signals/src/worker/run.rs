@@ -30,6 +30,7 @@ use super::{
     ledger::{Delayed, Ledger},
     link::Link,
     outcome::Outcome,
+    settlement::Settlements,
     window::Window,
 };
 use crate::{
@@ -41,11 +42,6 @@ use crate::{
 
 /// Most messages of one round trip.
 const BATCH: usize = 256;
-/// Acknowledgements go out together: when there are so many, …
-const ACKNOWLEDGE_AT: usize = 64;
-/// … or after so long. Those that can go with the next take do not wait.
-const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(5);
-
 type Request<T> = BoxFuture<'static, Result<T, BrokerError>>;
 
 /// Everything the loop knows.
@@ -54,6 +50,8 @@ pub(super) struct Loop {
     runner: Arc<dyn Runner>,
     publisher: Arc<Publisher>,
     stopping: watch::Receiver<Stop>,
+    /// Whether the consumer knows of the stop.
+    interrupted: bool,
     link: Link,
     consumer: Option<Arc<dyn Consumer>>,
     connecting: Option<Request<Arc<dyn Consumer>>>,
@@ -69,12 +67,7 @@ pub(super) struct Loop {
     window: Window,
     /// What the broker was told to push ahead.
     prefetch: usize,
-    /// To be acknowledged. Kept until the broker has confirmed it, as far as it does.
-    done: Vec<Tag>,
-    done_since: Option<Instant>,
-    /// To be given back.
-    unfinished: Vec<Tag>,
-    rejected: Vec<Tag>,
+    settlements: Settlements,
     jobs: Vec<Job>,
     finished: (mpsc::UnboundedSender<Finished>, mpsc::UnboundedReceiver<Finished>),
 }
@@ -94,6 +87,7 @@ impl Loop {
             runner,
             publisher: Arc::new(publisher),
             stopping,
+            interrupted: false,
             consumer: None,
             connecting: None,
             void: Arc::default(),
@@ -104,10 +98,7 @@ impl Loop {
             ledger: Ledger::default(),
             running: HashMap::new(),
             prefetch: 0,
-            done: Vec::new(),
-            done_since: None,
-            unfinished: Vec::new(),
-            rejected: Vec::new(),
+            settlements: Settlements::default(),
             jobs: Vec::new(),
             finished: mpsc::unbounded_channel(),
         }
@@ -118,8 +109,11 @@ impl Loop {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut finished = Vec::with_capacity(BATCH);
         loop {
-            self.advance();
             let stop = *self.stopping.borrow_and_update();
+            if stop != Stop::No && !self.interrupted {
+                self.interrupt();
+            }
+            self.advance(stop != Stop::No);
             if self.is_over(stop) {
                 break;
             }
@@ -133,14 +127,18 @@ impl Loop {
                 result = pending(&mut self.taking) => {
                     self.taking = None;
                     match result {
-                        Ok(taken) => self.admit_all(taken),
+                        Ok(taken) => {
+                            self.settlements.taken();
+                            self.admit_all(taken);
+                        }
                         Err(error) => self.lost(&error),
                     }
                 }
                 result = pending(&mut self.settling) => {
                     self.settling = None;
-                    if let Err(error) = result {
-                        self.lost(&error);
+                    match result {
+                        Ok(()) => self.settlements.settled(),
+                        Err(error) => self.lost(&error),
                     }
                 }
                 result = pending(&mut self.renewing) => {
@@ -155,7 +153,7 @@ impl Loop {
                     self.connected(result)?;
                 }
                 _ = heartbeat.tick() => self.renew(),
-                _ = self.stopping.changed() => self.stop_taking(),
+                Ok(()) = self.stopping.changed() => {}
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {}
             }
         }
@@ -164,8 +162,7 @@ impl Loop {
     }
 
     /// Does all that can be done without waiting.
-    fn advance(&mut self) {
-        let stopping = *self.stopping.borrow() != Stop::No;
+    fn advance(&mut self, stopping: bool) {
         let now = Instant::now();
         while !stopping && let Some((tag, Delayed { queue, redelivered, incoming })) = self.ledger.take_due(now) {
             self.run_job(tag, queue, redelivered, incoming);
@@ -176,54 +173,35 @@ impl Loop {
         }
         let Some(consumer) = &self.consumer else {
             if self.connecting.is_none() && !stopping {
-                self.connecting = Some(self.link.connect(self.ledger.tags()).boxed());
+                self.connecting = Some(self.link.connect(self.held()).boxed());
             }
             return;
         };
         if self.taking.is_none() && !stopping {
             let room = self.window.room().min(BATCH);
             if room > 0 {
-                let (consumer, done) = (consumer.clone(), self.take_done());
+                let (consumer, done) = (consumer.clone(), self.settlements.begin_take());
                 self.taking = Some(async move { consumer.take(&done, room).await }.boxed());
             }
         }
         self.adjust_prefetch();
         let Some(consumer) = &self.consumer else { return };
-        let due = self.done.len() >= ACKNOWLEDGE_AT
-            || self.done_since.is_some_and(|since| now >= since + ACKNOWLEDGE_AFTER)
-            || (stopping && !self.done.is_empty())
-            || !self.unfinished.is_empty()
-            || !self.rejected.is_empty();
-        if due && self.settling.is_none() {
-            let consumer = consumer.clone();
-            let done = self.take_done();
-            let (back, rejected) = (std::mem::take(&mut self.unfinished), std::mem::take(&mut self.rejected));
-            let patience = self.config.timeout;
-            let settle = async move {
-                if !done.is_empty() {
-                    consumer.acknowledge(&done).await?;
-                }
-                if !rejected.is_empty() {
-                    consumer.reject(&rejected).await?;
-                }
-                if !back.is_empty() {
-                    consumer.give_back(&back).await?;
-                }
-                Ok(())
-            };
-            self.settling = Some(within(patience, settle).boxed());
+        if self.settling.is_none() && self.settlements.are_due(now, stopping) {
+            let (consumer, batch) = (consumer.clone(), self.settlements.begin());
+            let settle = async move { batch.settle(&*consumer).await };
+            self.settling = Some(within(self.config.timeout, settle).boxed());
         }
     }
 
-    fn take_done(&mut self) -> Vec<Tag> {
-        self.done_since = None;
-        std::mem::take(&mut self.done)
+    /// Everything that the broker must not give to others.
+    fn held(&self) -> Vec<Tag> {
+        self.ledger.tags().chain(self.settlements.tags()).collect()
     }
 
     /// When something is due without anything having happened.
     fn alarm(&self, stop: Stop) -> Option<Instant> {
         let acknowledge = match (&self.consumer, &self.settling) {
-            (Some(_), None) => self.done_since.map(|since| since + ACKNOWLEDGE_AFTER),
+            (Some(_), None) => self.settlements.due_at(),
             _ => None,
         };
         let deadline = match stop {
@@ -355,10 +333,10 @@ impl Loop {
                 // A copy that came over a newer connection takes the place of one whose connection is gone.
                 match tags.pop() {
                     Some(copy) if copy != tag && *self.stopping.borrow() == Stop::No => {
-                        self.unfinished.append(&mut tags);
+                        self.settlements.give_back(tags);
                         self.run_job(copy, queue, true, incoming);
                     }
-                    last => self.unfinished.extend(tags.into_iter().chain(last)),
+                    last => self.settlements.give_back(tags.into_iter().chain(last)),
                 }
             }
         }
@@ -383,12 +361,11 @@ impl Loop {
     }
 
     fn acknowledge(&mut self, tag: Tag) {
-        self.ledger.settle(tag, &mut self.done);
-        self.done_since.get_or_insert_with(Instant::now);
+        self.settlements.acknowledge(|done| self.ledger.settle(tag, done));
     }
 
     fn reject(&mut self, tag: Tag) {
-        self.ledger.settle(tag, &mut self.rejected);
+        self.settlements.reject(|rejected| self.ledger.settle(tag, rejected));
     }
 
     /// Tells a broker that pushes how many: as many as the window holds and,
@@ -412,7 +389,7 @@ impl Loop {
         if self.renewing.is_some() {
             return;
         }
-        let held: Vec<Tag> = self.ledger.tags().into_iter().chain(self.done.iter().copied()).collect();
+        let held = self.held();
         let patience = self.config.timeout;
         self.renewing = Some(within(patience, async move { consumer.renew(&held).await }).boxed());
     }
@@ -425,9 +402,7 @@ impl Loop {
                 self.void = Arc::default();
                 self.prefetch = self.config.least_prefetch;
                 self.consumer = Some(consumer);
-                if *self.stopping.borrow() != Stop::No {
-                    self.stop_taking();
-                }
+                self.interrupted = false;
                 self.renew();
                 Ok(())
             }
@@ -443,24 +418,21 @@ impl Loop {
         let Some(consumer) = self.consumer.take() else { return };
         self.config.observer.disconnected(error);
         (self.taking, self.settling, self.renewing) = (None, None, None);
-        if !consumer.keeps_over_reconnect() {
+        let keeps = consumer.keeps_over_reconnect();
+        self.settlements.lost(keeps);
+        if !keeps {
             self.void.store(true, Ordering::Relaxed);
             self.ledger.forget_lost();
-            self.done.clear();
-            self.done_since = None;
-            self.unfinished.clear();
-            self.rejected.clear();
         }
     }
 
-    fn stop_taking(&mut self) {
-        if *self.stopping.borrow() == Stop::No {
-            return;
-        }
+    /// Takes nothing more: what waits for its time goes back, too.
+    fn interrupt(&mut self) {
+        self.interrupted = true;
         if let Some(consumer) = &self.consumer {
             consumer.interrupt();
         }
-        self.unfinished.extend(self.ledger.drop_delayed());
+        self.settlements.give_back(self.ledger.drop_delayed());
     }
 
     fn is_over(&self, stop: Stop) -> bool {
@@ -471,9 +443,7 @@ impl Loop {
                 let nothing_left = self.ledger.is_empty()
                     && self.taking.is_none()
                     && self.settling.is_none()
-                    && self.done.is_empty()
-                    && self.unfinished.is_empty()
-                    && self.rejected.is_empty();
+                    && self.settlements.is_empty();
                 // Without a connection there is nothing to settle: the broker has it all back in time.
                 nothing_left || Instant::now() >= until || (self.consumer.is_none() && self.window.is_idle())
             }
@@ -488,10 +458,7 @@ impl Loop {
                 if let Some(settling) = self.settling.take() {
                     let _ = settling.await;
                 }
-                let done = std::mem::take(&mut self.done);
-                if !done.is_empty() {
-                    let _ = consumer.acknowledge(&done).await;
-                }
+                let _ = self.settlements.begin().settle(&*consumer).await;
                 consumer.close().await;
             };
             let _ = timeout(self.config.timeout, goodbye).await;

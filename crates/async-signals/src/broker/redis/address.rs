@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use redis::{
-    Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
+    Client, Cmd, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use serde_json::Value;
@@ -11,8 +11,30 @@ use serde_json::Value;
 use super::{error::Errors, tls};
 use crate::broker::{BrokerConfig, BrokerError, BrokerUrl};
 
-/// Where to connect.
+/// Where to connect. Logging in is left to [`auth`].
 pub(super) fn client(config: &BrokerConfig, url: &BrokerUrl) -> Result<(Client, Errors), BrokerError> {
+    client_with(config, url, RedisConnectionInfo::default())
+}
+
+/// As [`client`], for connections that the server may push to. They are logged in with their first
+/// command, by the redis crate.
+pub(super) fn pushed_client(config: &BrokerConfig, url: &BrokerUrl) -> Result<(Client, Errors), BrokerError> {
+    let mut settings =
+        RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(database(url)?.into());
+    if let Some(username) = url.username() {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = url.password() {
+        settings = settings.set_password(password);
+    }
+    client_with(config, url, settings)
+}
+
+fn client_with(
+    config: &BrokerConfig,
+    url: &BrokerUrl,
+    settings: RedisConnectionInfo,
+) -> Result<(Client, Errors), BrokerError> {
     let (host, port) = (url.host().to_owned(), url.port());
     let wanted = if is_socket(url) { None } else { tls::wanted(config, url)? };
     let errors = Errors::new(url, wanted.is_some());
@@ -22,8 +44,7 @@ pub(super) fn client(config: &BrokerConfig, url: &BrokerUrl) -> Result<(Client, 
         Some(tls) => tls::address(host, port, tls, url)?,
     };
     let info = address.into_connection_info().map_err(|error| errors.connecting(&error))?;
-    let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-    let info = info.set_redis_settings(settings).set_tcp_settings(tcp(config));
+    let info = info.set_redis_settings(settings.set_skip_set_lib_name()).set_tcp_settings(tcp(config));
     let client = Client::open(info).map_err(|error| errors.connecting(&error))?;
     Ok((client, errors))
 }

@@ -4,6 +4,9 @@ use redis::{ErrorKind, RedisError, ServerError};
 
 use crate::broker::{BrokerError, BrokerUrl};
 
+/// The code by which a script refuses a worker that has lost its right to take.
+pub(super) const SIGNED_OFF: &str = "SIGNEDOFF";
+
 /// Names errors for one connection, and keeps its password out of them.
 #[derive(Clone, Debug)]
 pub(super) struct Errors {
@@ -63,13 +66,21 @@ impl Errors {
         BrokerError::Disconnected { url: self.url.to_string(), reason: self.scrub(&error.to_string()) }
     }
 
+    /// The connection is gone.
+    pub(super) fn lost(&self) -> BrokerError {
+        BrokerError::Disconnected { url: self.url.to_string(), reason: "the server has closed it".to_owned() }
+    }
+
     /// What the server's refusal means.
     pub(super) fn server(&self, error: &ServerError) -> BrokerError {
         self.reply(Some(error.code()), error.details())
     }
 
     fn reply(&self, code: Option<&str>, detail: Option<&str>) -> BrokerError {
-        let code = code.unwrap_or("ERR");
+        let code = match code.unwrap_or("ERR") {
+            "ERR" => within_script(detail.unwrap_or_default()).unwrap_or("ERR"),
+            code => code,
+        };
         let reason = self.said(code, detail);
         let url = self.url.to_string();
         match code {
@@ -78,6 +89,8 @@ impl Errors {
             "OOM" => BrokerError::OutOfMemory { reason: format!("{url}: {reason}") },
             // It cannot save to its disk, or has been told to take no writes until it can.
             "MISCONF" => BrokerError::Blocked { reason: format!("{url}: {reason}") },
+            // Said by our own scripts: only a new connection may go on.
+            SIGNED_OFF => BrokerError::Disconnected { url, reason },
             "LOADING" | "MASTERDOWN" | "READONLY" | "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => {
                 BrokerError::Unavailable { url, reason }
             }
@@ -104,6 +117,14 @@ impl Errors {
     }
 }
 
+/// The code of an error that stopped a script. Before Redis 7 it stands within the text.
+fn within_script(detail: &str) -> Option<&str> {
+    let said = detail.strip_prefix("Error running script")?;
+    let code = said.rsplit(": ").find_map(|part| part.trim_start_matches('-').split(' ').next())?;
+    let is_code = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    is_code.then_some(code)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +144,19 @@ mod tests {
             let error = reply(passing);
             assert!(error.is_transient() && !error.may_have_arrived(), "{error}");
         }
+    }
+
+    #[test]
+    fn finds_what_stopped_a_script_of_an_older_redis() {
+        let stopped = |what: &str| format!("Error running script (call to f_0a1b): @user_script:12: {what}");
+        let reply = |what: &str| errors().reply(Some("ERR"), Some(&stopped(what)));
+        let full = "@user_script: 12: -OOM command not allowed when used memory > 'maxmemory'.";
+        assert!(matches!(reply(full), BrokerError::OutOfMemory { .. }));
+        let replica = "@user_script: 12: -READONLY You can't write against a read only replica.";
+        assert!(matches!(reply(replica), BrokerError::Unavailable { .. }));
+        let typed = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        assert!(matches!(reply(typed), BrokerError::Refused { .. }));
+        assert!(matches!(reply("attempt to index a nil value"), BrokerError::Refused { .. }));
     }
 
     #[test]

@@ -16,10 +16,12 @@ pub(super) struct Keys {
     suffixes: [String; 10],
     /// The suffixes of all steps, each once: all lists of a queue.
     steps: Vec<String>,
+    unacked: String,
+    unacked_index: String,
 }
 
 impl Keys {
-    /// Reads `global_keyprefix`, `sep` and `priority_steps`.
+    /// Reads `global_keyprefix`, `sep`, `priority_steps`, `unacked_key` and `unacked_index_key`.
     pub(super) fn new(options: &Map<String, Value>) -> Result<Self, BrokerError> {
         let separator = text(options, "sep")?.unwrap_or("\x06\x16").to_owned();
         if separator.is_empty() {
@@ -37,8 +39,12 @@ impl Keys {
             let above = steps.partition_point(|step| *step <= priority as i64);
             suffix(steps[above.checked_sub(1).unwrap_or(steps.len() - 1)])
         });
+        let prefix = text(options, "global_keyprefix")?.unwrap_or_default().to_owned();
+        let key = |option: &str, default: &str| Ok([&prefix, text(options, option)?.unwrap_or(default)].concat());
         Ok(Self {
-            prefix: text(options, "global_keyprefix")?.unwrap_or_default().to_owned(),
+            unacked: key("unacked_key", "unacked")?,
+            unacked_index: key("unacked_index_key", "unacked_index")?,
+            prefix,
             suffixes,
             steps: steps.iter().map(|step| suffix(*step)).collect(),
             separator,
@@ -50,7 +56,7 @@ impl Keys {
         [&self.prefix, queue, &self.suffixes[usize::from(priority.min(9))]].concat()
     }
 
-    /// Every list that a queue may have.
+    /// Every list that a queue may have, in the order in which kombu serves them.
     pub(super) fn lists(&self, queue: &str) -> impl Iterator<Item = String> {
         self.steps.iter().map(move |suffix| [&self.prefix, queue, suffix].concat())
     }
@@ -76,11 +82,32 @@ impl Keys {
         [routing_key, pattern, queue].join(&self.separator)
     }
 
-    /// The key and the queue of a member of an exchange's bindings.
-    pub(super) fn parse_binding<'a>(&self, member: &'a str) -> Option<(&'a str, &'a str)> {
+    /// The key, the pattern and the queue of a member of an exchange's bindings.
+    pub(super) fn parse_binding<'a>(&self, member: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
         let mut parts = member.split(&self.separator);
-        let (routing_key, _pattern, queue) = (parts.next()?, parts.next()?, parts.next()?);
-        (parts.next().is_none() && !queue.is_empty()).then_some((routing_key, queue))
+        let (routing_key, pattern, queue) = (parts.next()?, parts.next()?, parts.next()?);
+        (parts.next().is_none() && !queue.is_empty()).then_some((routing_key, pattern, queue))
+    }
+
+    /// The hash of what was taken and not settled: tag → `[envelope, exchange, routing key]`.
+    pub(super) fn unacked(&self) -> &str {
+        &self.unacked
+    }
+
+    /// The sorted set of its tags, by the second in which each was taken or renewed last.
+    pub(super) fn unacked_index(&self) -> &str {
+        &self.unacked_index
+    }
+
+    /// Ours alone: the sorted set of workers, by the millisecond of their last sign of life.
+    /// Whoever holds something stands in it.
+    pub(super) fn workers(&self) -> String {
+        [&self.prefix, "async_signals.workers"].concat()
+    }
+
+    /// Ours alone: the hash of the connection by which each worker may take.
+    pub(super) fn generations(&self) -> String {
+        [&self.prefix, "async_signals.generations"].concat()
     }
 }
 
@@ -126,13 +153,17 @@ mod tests {
         assert_eq!(own.bindings("x"), "shop:_kombu.binding.x");
         assert_eq!(own.permanent_bindings("x"), "shop:_kombu.binding_permanent.x");
         assert_eq!(own.deadlines(), "shop:_kombu.binding_deadlines");
+        assert_eq!((own.unacked(), own.unacked_index()), ("shop:unacked", "shop:unacked_index"));
+        let named = keys(json!({"global_keyprefix": "shop:", "unacked_key": "u", "unacked_index_key": "i"}));
+        let named = named.expect("options");
+        assert_eq!((named.unacked(), named.unacked_index()), ("shop:u", "shop:i"));
     }
 
     #[test]
     fn reads_the_bindings_it_writes() {
         let keys = keys(json!({})).expect("the defaults");
         assert_eq!(keys.binding("celery", "", "celery"), "celery\x06\x16\x06\x16celery");
-        assert_eq!(keys.parse_binding("a.*\x06\x16^a$\x06\x16q"), Some(("a.*", "q")));
+        assert_eq!(keys.parse_binding("a.*\x06\x16^a$\x06\x16q"), Some(("a.*", "^a$", "q")));
         for member in ["", "a\x06\x16b", "a\x06\x16b\x06\x16", "a\x06\x16b\x06\x16c\x06\x16d"] {
             assert_eq!(keys.parse_binding(member), None, "{member:?}");
         }

@@ -2,26 +2,35 @@
 //!
 //! One multiplexed connection. A batch is one `LPUSH` for each list that it
 //! reaches, all of them in one pipeline; each reply is the confirmation of the
-//! messages it carried.
+//! messages it carried. Taking is in `consumer.rs`.
 
 mod address;
+mod connection;
+mod consumer;
 mod error;
 mod keys;
+mod presence;
 mod push;
+mod restoring;
 mod routes;
+mod session;
+mod tags;
+mod taking;
 mod tls;
+mod waking;
 
 use std::{collections::HashMap, fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use redis::{AsyncConnectionConfig, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::sync::Mutex;
 
+pub(super) use self::consumer::RedisConsumer;
 use self::{
     error::Errors,
     keys::Keys,
     push::Pushes,
-    routes::{Known, Routes, Targets, command},
+    routes::{Known, Routes, Targets},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
 use crate::message::{Outgoing, Route};
@@ -45,57 +54,8 @@ impl fmt::Debug for Redis {
 impl Redis {
     pub(super) async fn connect(config: &BrokerConfig, url: &BrokerUrl) -> Result<Self, BrokerError> {
         let keys = Keys::new(&config.transport_options)?;
-        let (client, errors) = address::client(config, url)?;
-        // The publisher has the only deadline.
-        let options = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connection = client.get_multiplexed_async_connection_with_config(&options).await;
-        let connection = connection.map_err(|error| errors.connecting(&error))?;
-        let redis = Self { connection, keys, errors, routes: Mutex::default() };
-        redis.greet(url).await?;
-        Ok(redis)
-    }
-
-    /// Logs in, makes sure that a Redis answers, and warns if it may throw messages away.
-    async fn greet(&self, url: &BrokerUrl) -> Result<(), BrokerError> {
-        let (auth, database) = (address::auth(url), address::database(url)?);
-        let mut pipeline = Pipeline::new();
-        let authenticates = auth.is_some();
-        if let Some(auth) = auth {
-            pipeline.add_command(auth);
-        }
-        pipeline.add_command(command("SELECT", [database]));
-        pipeline.add_command(redis::cmd("PING"));
-        pipeline.add_command(command("CONFIG", ["GET", "maxmemory-policy"]));
-        pipeline.add_command(command("CONFIG", ["GET", "maxmemory"]));
-        let replies = self.connection.clone().send_packed_commands(&pipeline, 0, pipeline.len()).await;
-        let replies = replies.map_err(|error| self.errors.connecting(&error))?;
-        let (auth, replies) = replies.split_at(usize::from(authenticates));
-        if let [Value::ServerError(error)] = auth {
-            return Err(self.errors.authenticating(error));
-        }
-        let [select, ping, policy, limit] = replies else { return Err(self.errors.no_redis("it says too little")) };
-        match ping {
-            Value::SimpleString(pong) if pong == "PONG" => {}
-            // Who may only push may still push.
-            Value::ServerError(error) if error.code() == "NOPERM" => {}
-            Value::ServerError(error) => return Err(self.errors.server(error)),
-            _ => return Err(self.errors.no_redis("it does not answer PING")),
-        }
-        match select {
-            // The database that every connection begins with.
-            Value::ServerError(_) if database == 0 => {}
-            Value::ServerError(error) => return Err(self.errors.selecting(database, error)),
-            _ => {}
-        }
-        if may_evict(setting(policy), setting(limit)) {
-            tracing::warn!(
-                broker = %url,
-                policy = setting(policy),
-                "this Redis may evict queues when its memory is full, and lose their messages; \
-                 set maxmemory-policy to noeviction"
-            );
-        }
-        Ok(())
+        let (connection, errors) = connection::open(config, url).await?;
+        Ok(Self { connection, keys, errors, routes: Mutex::default() })
     }
 
     async fn publish_all(&self, batch: &[Outgoing]) -> Vec<Published> {
@@ -263,31 +223,4 @@ impl<'a> Ways<'a> {
 
 fn is_refusal(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(_))
-}
-
-/// The value in the reply to `CONFIG GET` of one name; empty where the server does not tell.
-fn setting(reply: &Value) -> &str {
-    match reply.as_sequence() {
-        Some([_, Value::BulkString(value)]) => std::str::from_utf8(value).unwrap_or_default(),
-        _ => "",
-    }
-}
-
-/// Whether a full memory costs queues. Policies for keys with an expiry leave queues alone.
-fn may_evict(policy: &str, maxmemory: &str) -> bool {
-    policy.starts_with("allkeys-") && maxmemory != "0"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn knows_who_evicts_queues() {
-        assert!(may_evict("allkeys-lru", "1048576"));
-        assert!(!may_evict("allkeys-lru", "0"), "memory without a limit is never full");
-        assert!(!may_evict("noeviction", "1048576"));
-        assert!(!may_evict("volatile-lru", "1048576"));
-        assert!(!may_evict("", ""), "nobody told");
-    }
 }

@@ -164,7 +164,7 @@ impl Routes {
             let Value::BulkString(member) = member else { continue };
             // Not UTF-8 or not of three parts: no binding of kombu's.
             let binding = std::str::from_utf8(member).ok().and_then(|member| keys.parse_binding(member));
-            let Some((bound, queue)) = binding else { continue };
+            let Some((bound, _, queue)) = binding else { continue };
             if kind.matches(&route.exchange, bound, &route.routing_key)? && !queues.contains(&queue) {
                 queues.push(queue);
             }

@@ -5,9 +5,13 @@
 //! this transport's bindings in each process' memory: an exchange leads to
 //! the queues that the message's own route declares. It knows no priorities.
 
+mod consumer;
 mod error;
 mod file;
 mod fork;
+mod leases;
+mod tables;
+mod watch;
 
 use std::sync::{
     Arc,
@@ -18,10 +22,12 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::{sync::Mutex, task::spawn_blocking};
 use uuid::Uuid;
 
+pub use self::consumer::SqliteConsumer;
 pub use self::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use self::{
     error::Errors,
-    file::{File, Row},
+    file::File,
+    tables::{Row, Tables},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published, binding};
 use crate::{message::Outgoing, protocol::kombu::write_envelope};
@@ -30,16 +36,18 @@ use crate::{message::Outgoing, protocol::kombu::write_envelope};
 #[derive(Debug)]
 pub struct Sqlite {
     file: Arc<Mutex<File>>,
+    tables: Arc<Tables>,
     errors: Errors,
 }
 
 impl Sqlite {
     pub(super) async fn connect(config: &BrokerConfig, url: &BrokerUrl) -> Result<Self, BrokerError> {
         let errors = Errors::new(url)?;
-        let (options, opening) = (config.transport_options.clone(), errors.clone());
-        let file = spawn_blocking(move || File::open(&options, &opening)).await;
+        let tables = Arc::new(Tables::named(&config.transport_options)?);
+        let (creating, opening) = (tables.clone(), errors.clone());
+        let file = spawn_blocking(move || File::open(&opening, |connection| creating.create(connection))).await;
         let file = file.map_err(|error| errors.connecting(&error.to_string()))??;
-        Ok(Self { file: Arc::new(Mutex::new(file)), errors })
+        Ok(Self { file: Arc::new(Mutex::new(file)), tables, errors })
     }
 
     async fn publish_all(&self, batch: &[Outgoing]) -> Vec<Published> {
@@ -52,10 +60,10 @@ impl Sqlite {
             return outcomes;
         }
         let carried: Vec<usize> = rows.iter().map(|row| row.index).collect();
-        let mut file = self.file.clone().lock_owned().await;
+        let file = self.file.clone().lock_owned().await;
         let abandoned = Abandoned::default();
-        let (flag, errors) = (abandoned.0.clone(), self.errors.clone());
-        let stored = spawn_blocking(move || file.store(&rows, &flag, &errors)).await;
+        let (flag, tables) = (abandoned.0.clone(), self.tables.clone());
+        let stored = spawn_blocking(move || file.write(&flag, |transaction| tables.insert(transaction, &rows))).await;
         if let Err(error) = stored.unwrap_or_else(|error| Err(self.errors.disconnected(&error.to_string()))) {
             for index in carried {
                 outcomes[index] = Err(error.clone());

@@ -1,0 +1,145 @@
+//! Dead-letter queues as Python sees them.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_signals::{
+    broker::BrokerConfig,
+    dead_letters::{DeadLetterQueue as Core, Letter, ReplayError},
+    publisher::{PublishError, Publisher, PublisherConfig},
+};
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::{
+    broker::{self, seconds},
+    error,
+};
+
+/// A dead-letter queue that somebody looks into. What is taken out of it by
+/// `letters` and neither replayed nor purged goes back at `close`.
+#[pyclass(frozen, module = "async_signals._native")]
+pub(crate) struct DeadLetterQueue {
+    runtime: Runtime,
+    config: BrokerConfig,
+    timeout: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `None` once it is closed.
+    core: Option<Core>,
+    letters: Vec<Letter>,
+    publisher: Option<Publisher>,
+}
+
+#[pymethods]
+impl DeadLetterQueue {
+    #[new]
+    #[pyo3(signature = (urls, queue, *, timeout, transport_options=None, tls=None))]
+    fn new(
+        py: Python<'_>,
+        urls: Vec<String>,
+        queue: String,
+        timeout: f64,
+        transport_options: Option<&Bound<'_, PyDict>>,
+        tls: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let config = broker::config(py, &urls, transport_options, tls, None)?;
+        let timeout = seconds(timeout)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let core = py.detach(|| runtime.block_on(Core::open(&config, &queue, timeout)));
+        let core = core.map_err(|error| error::misconfigured(py, error))?;
+        let state = Mutex::new(State { core: Some(core), letters: Vec::new(), publisher: None });
+        Ok(Self { runtime, config, timeout, state })
+    }
+
+    /// Takes up to `limit` letters, oldest first, and describes each as a JSON
+    /// text. A letter's number is its place in this list.
+    fn letters(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<String>> {
+        let described = py.detach(|| {
+            let mut state = self.lock();
+            if let Some(core) = &state.core {
+                state.letters = self.runtime.block_on(core.letters(limit))?;
+            }
+            Ok(state.letters.iter().map(describe).collect())
+        });
+        described.map_err(|error| error::misconfigured(py, error))
+    }
+
+    /// Sends one again and takes it out; returns the queue that it went to.
+    fn replay(&self, py: Python<'_>, number: usize) -> PyResult<String> {
+        let sent = py.detach(|| {
+            let mut state = self.lock();
+            let State { core, letters, publisher } = &mut *state;
+            let (Some(core), Some(letter)) = (core, letters.get(number)) else { return Err(None) };
+            self.runtime.block_on(async {
+                let publisher = publisher.get_or_insert_with(|| {
+                    let mut config = PublisherConfig::new(self.config.clone());
+                    config.timeout = self.timeout;
+                    Publisher::spawn(config)
+                });
+                core.replay(publisher, letter).await.map_err(Some)
+            })
+        });
+        sent.map_err(|error| match error {
+            Some(ReplayError::Publish(error)) => error::not_sent(py, &error),
+            Some(ReplayError::StillThere(error)) => error::not_sent(py, &PublishError::Broker(error)),
+            Some(error) => PyValueError::new_err(error.to_string()),
+            None => PyValueError::new_err(format!("there is no letter {number}")),
+        })
+    }
+
+    /// Throws one away.
+    fn purge(&self, py: Python<'_>, number: usize) -> PyResult<()> {
+        let purged = py.detach(|| {
+            let state = self.lock();
+            match (&state.core, state.letters.get(number..=number)) {
+                (Some(core), Some(letter)) => self.runtime.block_on(core.purge(letter)),
+                _ => Ok(()),
+            }
+        });
+        purged.map_err(|error| error::misconfigured(py, error))
+    }
+
+    /// Puts back what was neither replayed nor purged.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| {
+            let core = self.lock().core.take();
+            if let Some(core) = core {
+                self.runtime.block_on(core.close());
+            }
+        });
+    }
+}
+
+impl DeadLetterQueue {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is to be known of a letter, as JSON.
+fn describe(letter: &Letter) -> String {
+    let (headers, body) = match letter.incoming() {
+        Some(incoming) => (Value::Object(incoming.headers.clone()), &incoming.body),
+        None => (Value::Null, &bytes::Bytes::new()),
+    };
+    // A body of ours is JSON; anything else is shown as text, as far as it is text.
+    let body = serde_json::from_slice(body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body)));
+    let described = json!({
+        "id": letter.id(),
+        "signal": letter.signal(),
+        "parked": letter.parked(),
+        "headers": headers,
+        "body": body,
+    });
+    described.to_string()
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<DeadLetterQueue>()
+}
