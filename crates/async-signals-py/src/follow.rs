@@ -117,19 +117,19 @@ impl Follow {
     /// Why it is parked, in a sentence.
     #[getter]
     fn reason(&self) -> Option<&str> {
-        self.raw().get("async_signals")?.get("parked")?.get("reason")?.as_str()
+        self.raw()?.get("async_signals")?.get("parked")?.get("reason")?.as_str()
     }
 
     /// Before when it does not run, as Celery writes it.
     #[getter]
     fn eta(&self) -> Option<&str> {
-        self.raw().get("eta")?.as_str()
+        self.raw()?.get("eta")?.as_str()
     }
 
     /// The names of the receivers that it is for; None: all.
     #[getter]
     fn receivers(&self) -> Option<Vec<String>> {
-        Ours::of(self.raw()).receivers
+        Ours::of(self.raw()?).receivers
     }
 
     /// Its headers, as JSON.
@@ -162,11 +162,11 @@ impl Follow {
 }
 
 impl Follow {
-    fn raw(&self) -> &Map<String, Value> {
-        static NONE: Map<String, Value> = Map::new();
+    /// What follows always has headers of this kind: it keeps those that came.
+    fn raw(&self) -> Option<&Map<String, Value>> {
         match &self.message.headers {
-            Headers::Raw(headers) => headers,
-            Headers::Task(_) => &NONE,
+            Headers::Raw(headers) => Some(headers),
+            Headers::Task(_) => None,
         }
     }
 }

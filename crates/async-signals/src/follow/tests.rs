@@ -290,12 +290,12 @@ fn garbage() -> impl Strategy<Value = Map<String, Value>> {
 proptest! {
     #[test]
     fn no_headers_make_it_panic(
-        headers in garbage(),
+        garbled in garbage(),
         seconds in any::<u32>(),
         (most, max) in (0..6u32, 0..6u32),
         numbers in (prop::num::f64::ANY, prop::num::f64::ANY, prop::num::f64::ANY),
     ) {
-        let incoming = Incoming { headers, ..sent(json!({})) };
+        let incoming = Incoming { headers: garbled, ..sent(json!({})) };
         let now = UNIX_EPOCH + Duration::from_secs(seconds.into());
         let policy = RetryPolicy { max, base: numbers.0, factor: numbers.1, cap: numbers.2, jitter: true };
         let failures = [failure("a", Some(policy)), failure("b", None), Failure::unknown("c".to_owned())];
@@ -304,14 +304,14 @@ proptest! {
         let named: Vec<Vec<String>> = follows
             .iter()
             .map(|follow| match follow { Follow::Again(message) | Follow::Parked(message) => message })
-            .filter_map(|message| Ours::of(super::tests::headers(message)).receivers)
+            .filter_map(|message| Ours::of(headers(message)).receivers)
             .collect();
         prop_assert_eq!(named, vec![vec!["a".to_owned()], vec!["c".to_owned()]]);
         delivered_before(&incoming, "celery", most, now);
         parked(&incoming, "celery", "Kind", "reason", now);
         let (_, again) = replayed(&incoming);
-        prop_assert!(Ours::of(super::tests::headers(&again)).parked.is_none());
-        prop_assert_eq!(Ours::of(super::tests::headers(&again)).attempt, 1);
+        prop_assert!(Ours::of(headers(&again)).parked.is_none());
+        prop_assert_eq!(Ours::of(headers(&again)).attempt, 1);
     }
 
     #[test]
