@@ -1,5 +1,6 @@
 //! Between Python's plain values and the core's: headers, options, routes.
 
+use async_signals::protocol::json::Limits;
 use pyo3::{
     exceptions::PyTypeError,
     prelude::*,
@@ -46,6 +47,36 @@ fn to_value(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Value> {
     }
 }
 
+/// Headers that somebody else made: what has no plain form becomes text, a
+/// time as Celery writes it, so that no message is refused for what it came with.
+pub(crate) fn foreign_map(dict: &Bound<'_, PyDict>) -> Map<String, Value> {
+    foreign_dict(dict, 0)
+}
+
+fn foreign_dict(dict: &Bound<'_, PyDict>, depth: usize) -> Map<String, Value> {
+    dict.iter().map(|(key, value)| (text(&key), foreign(&value, depth + 1))).collect()
+}
+
+fn foreign(value: &Bound<'_, PyAny>, depth: usize) -> Value {
+    if depth > Limits::RECEIVE_DEPTH {
+        Value::Null
+    } else if let Ok(dict) = value.cast::<PyDict>() {
+        Value::Object(foreign_dict(dict, depth))
+    } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let items = value.try_iter().into_iter().flatten().flatten();
+        Value::Array(items.map(|item| foreign(&item, depth + 1)).collect())
+    } else {
+        to_value(value, "").unwrap_or_else(|_| {
+            let iso = value.call_method0("isoformat");
+            Value::String(text(iso.as_ref().unwrap_or(value)))
+        })
+    }
+}
+
+fn text(value: &Bound<'_, PyAny>) -> String {
+    value.str().map_or_else(|_| type_name(value), |text| text.to_string_lossy().into_owned())
+}
+
 fn type_name(value: &Bound<'_, PyAny>) -> String {
     value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
 }
@@ -54,4 +85,34 @@ fn type_name(value: &Bound<'_, PyAny>) -> String {
 pub(crate) fn to_core<T: DeserializeOwned>(dict: &Bound<'_, PyDict>, what: &str) -> PyResult<T> {
     let map = to_map(dict, what)?;
     serde_json::from_value(Value::Object(map)).map_err(|error| PyTypeError::new_err(format!("{what}: {error}")))
+}
+
+/// The Python dictionary of plain values that a map stands for.
+pub(crate) fn to_dict<'py>(py: Python<'py>, map: &Map<String, Value>) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (key, value) in map {
+        dict.set_item(key, to_python(py, value)?)?;
+    }
+    Ok(dict)
+}
+
+fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Null => py.None().into_bound(py),
+        Value::Bool(flag) => PyBool::new(py, *flag).to_owned().into_any(),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => whole.into_pyobject(py)?.into_any(),
+            (None, Some(whole)) => whole.into_pyobject(py)?.into_any(),
+            (None, None) => PyFloat::new(py, number.as_f64().unwrap_or(f64::NAN)).into_any(),
+        },
+        Value::String(text) => PyString::new(py, text).into_any(),
+        Value::Array(items) => {
+            let list = PyList::empty(py);
+            for item in items {
+                list.append(to_python(py, item)?)?;
+            }
+            list.into_any()
+        }
+        Value::Object(map) => to_dict(py, map)?.into_any(),
+    })
 }

@@ -17,14 +17,14 @@ use crate::reference::{MARKER, Reference};
 create_exception!(async_signals._native, MalformedMessage, PyValueError, "A message that is no task of Celery's.");
 
 /// `args`, `kwargs` and `embed` of a task.
-type Body<'py> = (Bound<'py, PyList>, Bound<'py, PyDict>, Bound<'py, PyAny>);
+pub(crate) type Body<'py> = (Bound<'py, PyList>, Bound<'py, PyDict>, Bound<'py, PyAny>);
 
 /// What a body of `[args, kwargs, embed]` holds. Nothing is looked up: what
 /// was sent by reference stays one. MalformedMessage for whatever kombu or a
 /// stock worker would refuse, and for NaN and lone surrogates, which JSON has
 /// not.
 #[pyfunction]
-fn decode_body<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Body<'py>> {
+pub(crate) fn decode_body<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Body<'py>> {
     // The bytes are here already; depth and count bound what they unfold to.
     let json = JsonReader::new(body, Limits::receiving(body.len())).map_err(malformed)?;
     let body = Decoder { py, json }.whole()?;

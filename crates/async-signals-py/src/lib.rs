@@ -8,6 +8,8 @@
 //! - [`decode`]: a body becomes what kombu would make of it.
 //! - [`reference`]: the inert stand-ins for what JSON has no form for.
 //! - [`resolve`]: the stand-ins become the real values, where the receivers run.
+//! - [`worker`]: the core's worker, and the threads of Python's that it has receivers called by.
+//! - [`follow`]: what follows a message that could not simply be finished.
 //! - [`fork`]: what has to happen around a fork of the process.
 //! - [`dead_letters`]: looking into dead-letter queues.
 //! - [`broker`]: which broker, as Celery's settings say it.
@@ -22,6 +24,7 @@ mod decode;
 mod encode;
 mod error;
 mod fault;
+mod follow;
 mod fork;
 mod kombu;
 mod names;
@@ -30,6 +33,7 @@ mod publisher;
 mod reference;
 mod resolve;
 mod sender;
+mod worker;
 
 use pyo3::prelude::*;
 
@@ -37,7 +41,9 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     outlet::register(module)?;
     publisher::register(module)?;
+    worker::register(module)?;
     dead_letters::register(module)?;
+    follow::register(module)?;
     fork::register(module)?;
     reference::register(module)?;
     encode::register(module)?;

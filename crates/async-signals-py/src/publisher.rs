@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     broker::{self, seconds},
     convert, error,
+    follow::Follow,
 };
 
 /// How often a waiting thread looks for Ctrl-C.
@@ -81,6 +82,12 @@ impl Publisher {
         };
         let route = Arc::new(convert::to_core::<Route>(route, "route")?);
         Ok(Prepared { core: self.core.clone(), outgoing: Outgoing { route, message } })
+    }
+
+    /// A message that follows one that could not simply be finished.
+    fn follow(&self, route: &Bound<'_, PyDict>, follow: &Follow) -> PyResult<Prepared> {
+        let route = Arc::new(convert::to_core::<Route>(route, "route")?);
+        Ok(Prepared { core: self.core.clone(), outgoing: Outgoing { route, message: follow.message.clone() } })
     }
 
     /// Sends all of them at once and waits for all under one deadline, in

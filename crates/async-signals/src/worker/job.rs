@@ -22,8 +22,8 @@ pub struct Job {
     /// those are counted first (see [`outcome`](super::outcome)).
     pub redelivered: bool,
     tag: Tag,
-    /// `None` once it is finished.
-    incoming: Option<Box<Incoming>>,
+    incoming: Arc<Incoming>,
+    is_finished: bool,
     void: Arc<AtomicBool>,
     finished: mpsc::UnboundedSender<Finished>,
 }
@@ -32,7 +32,7 @@ pub struct Job {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) tag: Tag,
-    pub(super) incoming: Box<Incoming>,
+    pub(super) incoming: Arc<Incoming>,
     pub(super) outcome: Outcome,
 }
 
@@ -41,16 +41,16 @@ impl Job {
         queue: Arc<str>,
         redelivered: bool,
         tag: Tag,
-        incoming: Box<Incoming>,
+        incoming: Arc<Incoming>,
         void: Arc<AtomicBool>,
         finished: mpsc::UnboundedSender<Finished>,
     ) -> Self {
-        Self { queue, redelivered, tag, incoming: Some(incoming), void, finished }
+        Self { queue, redelivered, tag, incoming, is_finished: false, void, finished }
     }
 
-    /// The message.
-    pub fn incoming(&self) -> &Incoming {
-        self.incoming.as_deref().expect("taken out only when the job is consumed")
+    /// The message. It may be kept longer than the job.
+    pub fn incoming(&self) -> &Arc<Incoming> {
+        &self.incoming
     }
 
     /// The task's id, or nothing where the message has none (which only a foreign task may).
@@ -86,9 +86,9 @@ impl Job {
     }
 
     fn send(&mut self, outcome: Outcome) {
-        if let Some(incoming) = self.incoming.take() {
+        if !std::mem::replace(&mut self.is_finished, true) {
             // Nobody hears it when the worker has stopped: then the broker has the message back.
-            let _ = self.finished.send(Finished { tag: self.tag, incoming, outcome });
+            let _ = self.finished.send(Finished { tag: self.tag, incoming: self.incoming.clone(), outcome });
         }
     }
 }

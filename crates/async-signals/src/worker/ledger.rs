@@ -15,7 +15,7 @@ use crate::{broker::Tag, message::Incoming};
 pub(super) struct Delayed {
     pub(super) queue: Arc<str>,
     pub(super) redelivered: bool,
-    pub(super) incoming: Box<Incoming>,
+    pub(super) incoming: Arc<Incoming>,
 }
 
 /// How one held message stands.

@@ -216,7 +216,7 @@ impl Loop {
         let now = SystemTime::now();
         for Taken { tag, queue, redelivered, content } in taken {
             match content {
-                Content::Message(incoming) => self.admit(tag, queue, redelivered, incoming, now),
+                Content::Message(incoming) => self.admit(tag, queue, redelivered, incoming.into(), now),
                 Content::Malformed { raw, reason } => {
                     let message = follow::parked_bytes(&raw, &queue, &reason, now);
                     self.park(tag, queue, message, &reason);
@@ -225,7 +225,7 @@ impl Loop {
         }
     }
 
-    fn admit(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Box<Incoming>, now: SystemTime) {
+    fn admit(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Arc<Incoming>, now: SystemTime) {
         let admission = admit(&incoming, now, |task| self.runner.knows(task));
         let is_signal = is_signal(&incoming);
         if redelivered && is_signal && !matches!(admission, Admission::Unfit { .. }) {
@@ -254,7 +254,7 @@ impl Loop {
         }
     }
 
-    fn run_job(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Box<Incoming>) {
+    fn run_job(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Arc<Incoming>) {
         if is_signal(&incoming)
             && let Some(id) = id(&incoming)
         {

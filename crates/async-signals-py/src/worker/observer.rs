@@ -1,0 +1,96 @@
+//! What the worker says beside running receivers, told to Python by a thread
+//! of its own: the core's must never wait for the interpreter.
+
+use std::{
+    fmt,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
+
+use async_signals::{broker::BrokerError, follow::Failure, worker::Observer};
+use pyo3::prelude::*;
+
+type Note = Box<dyn FnOnce(&Bound<'_, PyAny>) -> PyResult<()> + Send>;
+
+/// The way to the thread that tells.
+#[derive(Clone)]
+pub(super) struct Teller(mpsc::Sender<Note>);
+
+impl Teller {
+    /// Tells a Python object from now on, until the last teller is dropped.
+    pub(super) fn start(observer: Py<PyAny>) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (sender, notes) = mpsc::channel::<Note>();
+        let thread = thread::Builder::new().name("async-signals-log".to_owned()).spawn(move || {
+            for note in notes {
+                // The interpreter may be on its way out, and then nobody listens.
+                Python::try_attach(|py| {
+                    if let Err(error) = note(observer.bind(py)) {
+                        error.write_unraisable(py, None);
+                    }
+                });
+            }
+        })?;
+        Ok((Self(sender), thread))
+    }
+
+    /// Calls a method of the observer, later.
+    pub(super) fn tell<Arguments>(&self, method: &'static str, arguments: Arguments)
+    where
+        Arguments: for<'py> pyo3::call::PyCallArgs<'py> + Send + 'static,
+    {
+        let note: Note = Box::new(move |observer| observer.call_method1(method, arguments).map(drop));
+        // Nobody is there any more once the worker has ended.
+        let _ = self.0.send(note);
+    }
+}
+
+/// The core's observer.
+pub(super) struct Told(Teller);
+
+impl Told {
+    pub(super) fn new(teller: Teller) -> Self {
+        Self(teller)
+    }
+
+    fn tell<Arguments>(&self, method: &'static str, arguments: Arguments)
+    where
+        Arguments: for<'py> pyo3::call::PyCallArgs<'py> + Send + 'static,
+    {
+        self.0.tell(method, arguments);
+    }
+}
+
+impl Observer for Told {
+    fn connected(&self, broker: &str) {
+        self.tell("connected", (broker.to_owned(),));
+    }
+
+    fn disconnected(&self, error: &BrokerError) {
+        self.tell("disconnected", (error.to_string(), error.is_transient()));
+    }
+
+    fn expired(&self, id: &str, task: &str) {
+        self.tell("expired", (id.to_owned(), task.to_owned()));
+    }
+
+    fn delayed(&self, id: &str, task: &str, seconds: f64) {
+        self.tell("delayed", (id.to_owned(), task.to_owned(), seconds));
+    }
+
+    fn redelivered(&self, id: &str, deliveries: u32) {
+        self.tell("redelivered", (id.to_owned(), deliveries));
+    }
+
+    fn parked(&self, id: &str, queue: Option<&str>, reason: &str) {
+        self.tell("parked", (id.to_owned(), queue.map(str::to_owned), reason.to_owned()));
+    }
+
+    fn retried(&self, id: &str, failures: &[Failure], seconds: f64) {
+        let receivers: Vec<String> = failures.iter().map(|failure| failure.receiver.clone()).collect();
+        self.tell("retried", (id.to_owned(), receivers, seconds));
+    }
+
+    fn hindered(&self, id: &str, queue: &str, error: &dyn fmt::Display) {
+        self.tell("hindered", (id.to_owned(), queue.to_owned(), error.to_string()));
+    }
+}

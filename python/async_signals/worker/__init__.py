@@ -1,0 +1,1 @@
+"""The worker: the Python half of `async-signals worker`."""
