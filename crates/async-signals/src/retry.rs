@@ -81,6 +81,12 @@ impl RetryPolicy {
     }
 }
 
+/// A number from 0 to 1 that chooses within the jitter.
+pub fn random() -> f64 {
+    // Without randomness all wait for the same time, which is still a pause.
+    getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -34,7 +34,7 @@ use crate::{
 /// How many bytes of a reason are kept.
 const REASON: usize = 1000;
 /// How many bytes of one error are kept.
-const ERROR: usize = 1000;
+const ERROR: usize = 500;
 /// How many bytes of one traceback are kept, from its end.
 const TRACEBACK: usize = 4096;
 /// How many bytes of failures are kept altogether: all headers of a message

@@ -10,6 +10,9 @@ pub(super) const OURS: &str = "async_signals";
 /// AMQP's limit for a queue's name, in bytes.
 const LONGEST_QUEUE: usize = 255;
 
+/// The beginning of the year 10000, which no calendar of Python's has, in seconds since 1970.
+const YEAR_10000: f64 = 253_402_300_800.0;
+
 /// What a message says of its way. Read leniently: what cannot be right is as
 /// if it were not there.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +39,7 @@ impl Ours {
         let get = |name: &str| ours.and_then(|ours| ours.get(name));
         Self {
             queue: get("queue").and_then(Value::as_str).filter(|name| is_queue(name)).map(str::to_owned),
-            sent_at: get("sent_at").and_then(Value::as_f64).filter(|seconds| seconds.is_finite()),
+            sent_at: get("sent_at").and_then(Value::as_f64).filter(|seconds| (0.0..YEAR_10000).contains(seconds)),
             deliveries: count(get("deliveries")).unwrap_or(0),
             attempt: count(get("attempt")).unwrap_or(1).max(1),
             receivers: get("receivers").and_then(receivers),
