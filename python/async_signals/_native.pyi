@@ -26,6 +26,7 @@ class Publisher:
     def message(
         self, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any], body: bytes
     ) -> Prepared: ...
+    def follow(self, route: dict[str, Any], follow: Follow) -> Prepared: ...
     def confirm_all(self, messages: list[Prepared], timeout: float) -> list[BaseException | None]: ...
     def flush(self, timeout: float) -> None: ...
     @property
@@ -54,6 +55,58 @@ class Outlet:
     ) -> Self: ...
     def prepare(self, sender: Any, named: dict[str, Any], parent: tuple[str, str] | None = None) -> Prepared: ...
     def background(self, sender: Any, named: dict[str, Any], parent: tuple[str, str] | None = None) -> str: ...
+
+class Incoming:
+    """A message as Celery handed it over. `taken_from` is the queue that it was taken from, as Celery knows it."""
+
+    def __new__(
+        cls, headers: dict[str, Any], properties: dict[str, Any], exchange: str, routing_key: str, body: bytes
+    ) -> Self: ...
+    def own_queue(self, taken_from: str) -> str:
+        """The queue that it was sent to."""
+    @property
+    def attempt(self) -> int:
+        """Which try of its receivers this is, from 1."""
+    @property
+    def deliveries(self) -> int:
+        """How often it was taken before, within this try, and not finished."""
+    @property
+    def sent_at(self) -> float | None:
+        """When it was sent, in seconds since 1970."""
+    @property
+    def receivers(self) -> frozenset[str] | None:
+        """The names of the receivers that it is still for; None: all."""
+    def delivered_before(self, taken_from: str, most: int) -> Follow:
+        """What follows because it was taken before and not finished."""
+    def failed(self, taken_from: str, failures: list[dict[str, Any]]) -> list[Follow]:
+        """What follows because receivers failed, each told as `Failure.for_core` does."""
+    def park(self, taken_from: str, kind: str, reason: str) -> Follow:
+        """It, as it is put into the dead-letter queue."""
+
+@final
+class Follow:
+    """A message that is published in the place of one that was taken."""
+
+    @property
+    def parked(self) -> bool:
+        """Whether it goes into the dead-letter queue."""
+    @property
+    def reason(self) -> str | None:
+        """Why it is parked, in a sentence."""
+    @property
+    def eta(self) -> str | None:
+        """Before when it does not run, as Celery writes it."""
+    @property
+    def receivers(self) -> list[str] | None:
+        """The names of the receivers that it is for; None: all."""
+    @property
+    def headers(self) -> str:
+        """Its headers, as JSON."""
+    @property
+    def properties(self) -> str:
+        """Its properties, as JSON."""
+    @property
+    def body(self) -> bytes: ...
 
 class MalformedMessage(ValueError):
     """A message that is no task of Celery's."""

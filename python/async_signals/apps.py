@@ -6,13 +6,14 @@ from django.apps import AppConfig
 
 
 class AsyncSignalsConfig(AppConfig):
-    """Adds what needs an installed app: the forwarding of request signals, and the system checks."""
+    """What needs an installed app: request signals are forwarded, settings checked, once=True kept."""
 
     name = "async_signals"
     verbose_name = "Async Signals"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connects both."""
+        """Connects the first two."""
         from . import checks, requests
 
         checks.register_checks()

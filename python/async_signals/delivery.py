@@ -14,9 +14,10 @@ class Delivery:
     Attributes:
         id: The task's id; a message that comes again carries the same one.
         signal: The signal's wire name.
-        attempt: 1 for the first time that a worker took it.
-        queue: The queue it came from; None where it did not cross one.
+        attempt: Which try of its receivers this is: 1 is the first, and each retry counts one more.
+        queue: The queue it was sent to; None where it did not cross one.
         sent_at: When it was sent.
+        redeliveries: How often a worker took it before, within this try, and did not finish it.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Delivery:
     attempt: int
     queue: str | None
     sent_at: datetime | None
+    redeliveries: int = 0
 
 
 current: ContextVar[Delivery | None] = ContextVar("async_signals_delivery", default=None)

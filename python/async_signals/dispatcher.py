@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from django.dispatch import Signal
 from django.dispatch.dispatcher import logger
 
-from . import names, sending, settings
+from . import names, retries, sending, settings
 from .errors import CeleryNotConfigured, UndeclaredArgument
+from .once import check_installed
+from .receivers import NOTHING_SAID, Named, Receiver, Said, Sayings, receiver_name
 from .references import OnMissing
 from .senders import SenderCache, SenderKeys
 from .sent import Sent
@@ -20,7 +21,6 @@ from .sent import Sent
 if TYPE_CHECKING:
     from .way import Way
 
-Receiver = Callable[..., Any]
 Choice = TypeVar("Choice", bound=str)
 
 _ON_MISSING: tuple[OnMissing, ...] = ("raise", "skip", "none")
@@ -48,6 +48,9 @@ class AsyncSignal(Signal):
         expires: After how many seconds a worker leaves the signal alone.
         on_missing: What a worker does about a model instance that is gone by then: ``"raise"`` fails the task,
             ``"skip"`` calls no receiver, ``"none"`` passes None.
+        retry: How a worker tries receivers again that failed, for those that do not say:
+            ``{"max": 5, "base": 1, "factor": 2, "cap": 3600, "jitter": True, "on": (ConnectionError,)}``.
+            Only ``max`` must be given. None: not at all.
     """
 
     def __init__(
@@ -64,8 +67,11 @@ class AsyncSignal(Signal):
         priority: int | None = None,
         expires: float | None = None,
         on_missing: str = "raise",
+        retry: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(use_caching=use_caching)
+        self.retry = retries.read(retry)
+        self.sayings = Sayings(self)
         self._keys = SenderKeys()
         if use_caching:
             self.sender_receivers_cache = SenderCache(self._keys)
@@ -102,13 +108,46 @@ class AsyncSignal(Signal):
 
     # Receivers: Django's own code, with senders told apart by their labels too.
 
-    def connect(self, receiver: Receiver, sender: Any = None, weak: bool = True, dispatch_uid: Any = None) -> None:
-        """Connects a receiver, as ``django.dispatch.Signal.connect`` does."""
-        super().connect(receiver, self._keys.for_connect(sender), weak, dispatch_uid)
+    def connect(
+        self,
+        receiver: Receiver,
+        sender: Any = None,
+        weak: bool = True,
+        dispatch_uid: Any = None,
+        *,
+        retry: Mapping[str, Any] | Literal[False] | None = None,
+        once: bool = False,
+    ) -> None:
+        """Connects a receiver, as ``django.dispatch.Signal.connect`` does.
+
+        A message names a receiver by its ``dispatch_uid``, if that is a str, else by its module and name.
+
+        Arguments:
+            retry: The receiver's retries, as the signal's; None: the signal's; False: none.
+            once: Whether a message that comes again has no second effect: what the receiver writes to the
+                database of ``async_signals``' own table is committed together with the note that it ran.
+
+        Raises:
+            ImproperlyConfigured: ``once`` needs ``"async_signals"`` in ``INSTALLED_APPS``.
+            TypeError, ValueError: ``retry`` cannot be right.
+        """
+        said = Said(retry if retry is False else retries.read(retry), once)
+        if once:
+            check_installed()
+        key = self._keys.for_connect(sender)
+        super().connect(receiver, key, weak, dispatch_uid)
+        if said != NOTHING_SAID:
+            self.sayings.connected(receiver, key, dispatch_uid, said)
 
     def disconnect(self, receiver: Receiver | None = None, sender: Any = None, dispatch_uid: Any = None) -> bool:
         """Disconnects a receiver, as ``django.dispatch.Signal.disconnect`` does."""
-        return super().disconnect(receiver, self._keys.for_lookup(sender), dispatch_uid)
+        disconnected = super().disconnect(receiver, self._keys.for_lookup(sender), dispatch_uid)
+        self.sayings.disconnected()
+        return disconnected
+
+    def names_of(self, sender: Any, live: list[Receiver], asynchronous: bool) -> list[Named]:
+        """What messages call the live receivers of a sender, in their order, and what was said of them."""
+        return self.sayings.names(self._keys.for_lookup(sender), live, asynchronous)
 
     def _live_receivers(self, sender: Any) -> Any:
         return super()._live_receivers(self._keys.for_lookup(sender))
@@ -172,10 +211,6 @@ class AsyncSignal(Signal):
             _number("priority", options["priority"], 0, 255)
         return SignalOptions(self, options)
 
-    def call_receivers(self, sender: Any, named: dict[str, Any]) -> list[tuple[Receiver, Any]]:
-        """Calls the receivers here, all of them whatever they raise."""
-        return super().send_robust(sender, **named)
-
     def _celery_options(self) -> dict[str, Any]:
         options = {"queue": self.queue, "priority": self.priority, "expires": self.expires}
         return {option: value for option, value in options.items() if value is not None}
@@ -221,14 +256,6 @@ class SignalOptions:
 
 
 _NO_OPTIONS: dict[str, Any] = {}
-
-
-def receiver_name(receiver: Receiver) -> str:
-    """How a log names a receiver, whatever kind of callable it is."""
-    while isinstance(receiver, functools.partial):
-        receiver = receiver.func
-    name = getattr(receiver, "__qualname__", None) or type(receiver).__qualname__
-    return str(name)
 
 
 def caller_level() -> int:

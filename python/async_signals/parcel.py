@@ -89,7 +89,8 @@ class Parcel:
         """Calls the receivers on what a worker would have got (``task_always_eager``)."""
         app, name = self._way.app, self._way.name
         delivery = propagation.here(self.id, name)
-        responses = propagation.call_receivers(self._signal, self._sender, self._named, delivery)
+        responses: list[propagation.Response] = []
+        propagation.run(self._signal, self._sender, self._named, delivery, responses=responses)
         if app is not None and app.conf.task_eager_propagates:
             for _, response in responses:
                 if isinstance(response, Exception):

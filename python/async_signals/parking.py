@@ -1,18 +1,20 @@
-"""What a worker does with a message that it cannot finish: count it, or park it with the reason."""
+"""What a Celery task does with a message that it cannot finish: the core decides, and here it is published."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from celery import Celery, Task
 from celery.exceptions import Reject
 
 from . import publishers, routing, settings
-from ._native import encode_body
+from ._native import Follow, Incoming, encode_body
 from .errors import Parked, SignalNotSent
+from .failures import Failure
 from .routing import NotNative
 from .waiting import off_hub
 
@@ -47,97 +49,115 @@ _NOT_HEADERS = frozenset(
 )
 #: How long a message that cannot be parked is kept from going round, in seconds.
 _PAUSE = 1.0
+#: It came through the broker, so it goes back through it, however large it is.
+_ANY_SIZE = 2**40
 
 
-class Incoming:
+class Held:
     """The message that a task was started for.
 
     Attributes:
-        id: The task's id.
-        queue: The queue that it was sent to.
-        deliveries: How often it was taken before by a worker that did not finish it.
+        message: What the core makes of it.
         redelivered: Whether the broker says that it was taken before this time.
     """
 
     def __init__(self, task: Task, signal: Any, sender: Any, named: dict[str, Any]) -> None:
+        self._app = task.app
+        self._unencodable: Exception | None = None
+        # Encoded before any receiver can change what is in it.
+        try:
+            body = encode_body(str(signal), sender, named, _ANY_SIZE)
+        except Exception as error:
+            body, self._unencodable = b"", error
         request = task.request
         info = request.delivery_info or {}
-        self._app = task.app
-        self._call = signal, sender, named
-        self._headers = {name: value for name, value in vars(request).items() if name not in _NOT_HEADERS}
-        self._properties = {
-            "correlation_id": request.id,
+        self.redelivered = bool(info.get("redelivered"))
+        self._taken_from = str(info.get("routing_key") or "")
+        headers = {name: value for name, value in vars(request).items() if name not in _NOT_HEADERS}
+        properties = {
+            "correlation_id": str(request.id),
             "priority": info.get("priority") or 0,
             "delivery_mode": 2,
             "content_type": "application/json",
             "content_encoding": "utf-8",
         }
         if request.reply_to:
-            self._properties["reply_to"] = request.reply_to
-        ours = self._headers.get("async_signals")
-        self._ours: dict[str, Any] = dict(ours) if isinstance(ours, dict) else {}
-        self.id: str = request.id
-        self.queue = str(self._ours.get("queue") or info.get("routing_key") or "")
-        self.deliveries = _count(self._ours.get("deliveries"))
-        self.redelivered = bool(info.get("redelivered"))
+            properties["reply_to"] = str(request.reply_to)
+        self.message = Incoming(headers, properties, str(info.get("exchange") or ""), self._taken_from, body)
+        self._id: str = request.id
 
     @property
-    def sent_at(self) -> float | None:
-        """When it was sent, in seconds since 1970, if it says so."""
-        value = self._ours.get("sent_at")
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    def queue(self) -> str:
+        """Its own queue."""
+        return self.message.own_queue(self._taken_from)
 
-    def send_again(self) -> None:
-        """Puts it back into its queue with its new count; the copy that is in hand can then be acknowledged."""
-        logger.warning("Message %s was delivered before; this is delivery %d", self.id, self.deliveries + 1)
-        self._ours["deliveries"] = self.deliveries
-        self._publish(self.queue, None)
+    def come_again(self) -> None:
+        """Counts that it was delivered before, and puts it back into its queue; parked when it came too often.
+
+        The copy that is in hand can then be acknowledged.
+
+        Raises:
+            Parked: It came too often.
+        """
+        follow = self.message.delivered_before(self._taken_from, int(settings.get().max_deliveries))
+        if follow.parked:
+            self._park(follow)
+        logger.warning("Message %s was delivered before; this is delivery %d", self._id, self.message.deliveries + 2)
+        self._publish(follow)
+
+    def follow(self, signal: str, failures: Iterable[Failure]) -> None:
+        """Publishes what follows for receivers that failed: another try, or a parked copy."""
+        told = [failure.for_core() for failure in failures]
+        for follow in self.message.failed(self._taken_from, told):
+            if not follow.parked:
+                self._publish(follow)
+                logger.info("Signal %s[%s] is tried again at %s: %s", signal, self._id, follow.eta, follow.receivers)
+            elif self._publish(follow):
+                logger.error("Signal %s[%s] is parked in %s: %s", signal, self._id, self._dead_letters(), follow.reason)
 
     def park(self, kind: str, reason: str) -> NoReturn:
         """Puts it into the dead-letter queue with the reason, and ends the task."""
-        queue = settings.get().dead_letter_queue(self.queue)
-        if queue is None:
-            logger.error("Message %s is rejected: %s", self.id, reason)
-            raise Reject(reason, requeue=False)
-        self._ours["deliveries"] = self.deliveries
-        self._ours["parked"] = {
-            "reason": reason[:1000],
-            "kind": kind,
-            "queue": self.queue,
-            "at": time.time(),
-        }
-        self._publish(queue, _bounds(settings.get()))
-        logger.error("Message %s is parked in %s: %s", self.id, queue, reason)
-        raise Parked(f"in {queue}: {reason}")
+        self._park(self.message.park(self._taken_from, kind, reason))
 
-    def _publish(self, queue: str, arguments: dict[str, Any] | None) -> None:
-        headers = {**self._headers, "async_signals": self._ours}
+    def _park(self, follow: Follow) -> NoReturn:
+        if not self._publish(follow):
+            raise Reject(follow.reason, requeue=False)
+        logger.error("Message %s is parked in %s: %s", self._id, self._dead_letters(), follow.reason)
+        raise Parked(f"in {self._dead_letters()}: {follow.reason}")
+
+    def _dead_letters(self) -> str | None:
+        return settings.get().dead_letter_queue(self.queue)
+
+    def _publish(self, follow: Follow) -> bool:
+        """Publishes it, and says whether there was a queue for it."""
+        queue, arguments = self.queue, None
+        if follow.parked:
+            dead_letters = self._dead_letters()
+            if dead_letters is None:
+                logger.error("Message %s is rejected: %s", self._id, follow.reason)
+                return False
+            queue, arguments = dead_letters, _bounds(settings.get())
         try:
-            body = encode_body(*self._call, settings.get().max_message_size * 2)
+            if self._unencodable is not None:
+                raise self._unencodable
             try:
-                publish(self._app, queue, arguments, headers, self._properties, body)
+                publish(self._app, queue, arguments, follow)
             except SignalNotSent as error:
                 if error.code != "precondition_failed":
                     raise
                 # The queue is there with other bounds, which is better than no parking.
                 logger.warning("Queue %s keeps the arguments it was declared with: %s", queue, error)
-                publish(self._app, queue, None, headers, self._properties, body)
+                publish(self._app, queue, None, follow)
         except Exception as error:
             # Not acknowledged: it comes again, but not at once.
-            logger.exception("Message %s could not be put into %s", self.id, queue)
+            logger.exception("Message %s could not be put into %s", self._id, queue)
             time.sleep(_PAUSE)
             raise Reject(error, requeue=True) from error
+        return True
 
 
-def publish(
-    app: Celery,
-    queue: str,
-    arguments: dict[str, Any] | None,
-    headers: dict[str, Any],
-    properties: dict[str, Any],
-    body: bytes,
-) -> None:
-    """Publishes finished bytes straight to a queue, and returns when the broker has them.
+def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: Follow) -> None:
+    """Publishes a finished message straight to a queue, and returns when the broker has it.
 
     Arguments:
         arguments: What to declare the queue with, if it is not there; None: it is there.
@@ -145,18 +165,21 @@ def publish(
     try:
         publisher = publishers.for_app(app)
     except NotNative:
+        properties = json.loads(follow.properties)
+        left = properties.pop("expiration_ms")
         with app.producer_or_acquire() as producer:
             producer.publish(
-                body,
+                follow.body,
                 exchange="",
                 routing_key=queue,
-                headers=json.loads(json.dumps(headers, default=str)),
+                headers=json.loads(follow.headers),
                 declare=[routing.queue(queue, arguments)] if arguments is not None else [],
+                expiration=None if left is None else left / 1000,
                 **properties,
             )
         return
     route = routing.to_queue(queue, arguments) if arguments is not None else routing.route("", queue, [])
-    off_hub(publisher.message(route, headers, properties, body).confirm)
+    off_hub(publisher.follow(route, follow).confirm)
 
 
 def _bounds(options: settings.Settings) -> dict[str, Any]:
@@ -166,7 +189,3 @@ def _bounds(options: settings.Settings) -> dict[str, Any]:
     if options.dead_letters_max_age is not None:
         bounds["x-message-ttl"] = int(options.dead_letters_max_age * 1000)
     return bounds
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -40,6 +40,8 @@ class Settings:
     dead_letters_max_length: int | None = 100_000
     #: How long a parked signal is kept, where the broker can bound it; None: for ever.
     dead_letters_max_age: float | None = 30 * 24 * 3600.0
+    #: For how long it is kept which receivers ran for a message (once=True); it must not come again later.
+    once_max_age: float = 7 * 24 * 3600.0
     #: Whether signals of a transaction wait for its commit.
     on_commit: bool = True
     #: Called with (signal, id, exception) for each signal that was accepted but could not be sent later on.
@@ -50,7 +52,7 @@ class Settings:
             raise ImproperlyConfigured(
                 f"ASYNC_SIGNALS['durability'] is {self.durability!r}; use one of {', '.join(map(repr, DURABILITIES))}"
             )
-        for name in ("publish_timeout", "buffer_size", "max_message_size", "max_deliveries"):
+        for name in ("publish_timeout", "buffer_size", "max_message_size", "max_deliveries", "once_max_age"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
                 raise ImproperlyConfigured(f"ASYNC_SIGNALS[{name!r}] is {value!r}; use a number above 0")

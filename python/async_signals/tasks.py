@@ -9,10 +9,9 @@ from typing import Any
 from celery import Task, shared_task
 from celery.worker.request import Request
 
-from . import names, parking, propagation, references, settings
+from . import names, parking, propagation, references
 from .application import TASK
 from .delivery import Delivery
-from .dispatcher import receiver_name
 from .errors import Parked, ReceiversFailed
 
 logger = logging.getLogger("async_signals")
@@ -57,33 +56,33 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
 
     Raises:
         Parked: It could not be run here, and is in the dead-letter queue with the reason.
-        ReceiversFailed: At least one receiver raised. Each failure is in the log.
+        ReceiversFailed: At least one receiver raised. Each failure is in the log, and what its ``retry`` asks for
+            is on its way.
     """
-    incoming = parking.Incoming(self, signal, sender, named)
-    if incoming.redelivered:
+    held = parking.Held(self, signal, sender, named)
+    if held.redelivered:
         # A worker died, or lost its broker, with this message in hand. It is counted in the message itself,
         # since brokers only tell that it was delivered before, not how often.
-        incoming.deliveries += 1
-        if incoming.deliveries >= settings.get().max_deliveries:
-            incoming.park("TooManyDeliveries", f"taken {incoming.deliveries} times by workers that did not finish it")
-        incoming.send_again()
+        held.come_again()
         return
     known = names.find(str(signal))
     if known is None:
-        incoming.park("UnknownSignal", f"this worker has no signal {signal!r}")
-    sent_at = incoming.sent_at
+        held.park("UnknownSignal", f"this worker has no signal {signal!r}")
+    message = held.message
     delivery = Delivery(
-        id=incoming.id,
+        id=self.request.id,
         signal=signal,
-        attempt=incoming.deliveries + 1,
-        queue=incoming.queue,
-        sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, timezone.utc),
+        attempt=message.attempt,
+        queue=held.queue,
+        sent_at=None if message.sent_at is None else datetime.fromtimestamp(message.sent_at, timezone.utc),
+        redeliveries=message.deliveries,
     )
     try:
-        responses = propagation.call_receivers(known, sender, named, delivery)
+        failures = propagation.run(known, sender, named, delivery, message.receivers)
     except (references.UnresolvableReference, references.MissingRow) as error:
-        incoming.park(type(error).__name__, str(error))
-    failures = [(receiver, response) for receiver, response in responses if isinstance(response, Exception)]
+        held.park(type(error).__name__, str(error))
     if failures:
-        listed = "; ".join(f"{receiver_name(receiver)}: {error!r}"[:300] for receiver, error in failures)
-        raise ReceiversFailed(f"{len(failures)} of {len(responses)} receivers of {signal} failed: {listed}")
+        held.follow(signal, failures)
+        listed = "; ".join(str(failure)[:300] for failure in failures)
+        receivers = "receiver" if len(failures) == 1 else "receivers"
+        raise ReceiversFailed(f"{len(failures)} {receivers} of {signal} failed: {listed}")

@@ -1,5 +1,6 @@
 //! Between Python's plain values and the core's: headers, options, routes.
 
+use async_signals::protocol::json::Limits;
 use pyo3::{
     exceptions::PyTypeError,
     prelude::*,
@@ -44,6 +45,36 @@ fn to_value(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Value> {
         let name = type_name(value);
         Err(PyTypeError::new_err(format!("{what} must be a plain value (str, int, list, dict, …), not {name}")))
     }
+}
+
+/// Headers that somebody else made: what has no plain form becomes text, a
+/// time as Celery writes it, so that no message is refused for what it came with.
+pub(crate) fn foreign_map(dict: &Bound<'_, PyDict>) -> Map<String, Value> {
+    foreign_dict(dict, 0)
+}
+
+fn foreign_dict(dict: &Bound<'_, PyDict>, depth: usize) -> Map<String, Value> {
+    dict.iter().map(|(key, value)| (text(&key), foreign(&value, depth + 1))).collect()
+}
+
+fn foreign(value: &Bound<'_, PyAny>, depth: usize) -> Value {
+    if depth > Limits::RECEIVE_DEPTH {
+        Value::Null
+    } else if let Ok(dict) = value.cast::<PyDict>() {
+        Value::Object(foreign_dict(dict, depth))
+    } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let items = value.try_iter().into_iter().flatten().flatten();
+        Value::Array(items.map(|item| foreign(&item, depth + 1)).collect())
+    } else {
+        to_value(value, "").unwrap_or_else(|_| {
+            let iso = value.call_method0("isoformat");
+            Value::String(text(iso.as_ref().unwrap_or(value)))
+        })
+    }
+}
+
+fn text(value: &Bound<'_, PyAny>) -> String {
+    value.str().map_or_else(|_| type_name(value), |text| text.to_string_lossy().into_owned())
 }
 
 fn type_name(value: &Bound<'_, PyAny>) -> String {

@@ -8,6 +8,7 @@
 //! - [`decode`]: a body becomes what kombu would make of it.
 //! - [`reference`]: the inert stand-ins for what JSON has no form for.
 //! - [`resolve`]: the stand-ins become the real values, where the receivers run.
+//! - [`follow`]: what follows a message that could not simply be finished.
 //! - [`fork`]: what has to happen around a fork of the process.
 //! - [`error`]: the core's errors become Python's.
 #![allow(missing_docs, reason = "Python's docstrings document what this crate offers")]
@@ -18,6 +19,7 @@ mod decode;
 mod encode;
 mod error;
 mod fault;
+mod follow;
 mod fork;
 mod kombu;
 mod names;
@@ -33,6 +35,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     outlet::register(module)?;
     publisher::register(module)?;
+    follow::register(module)?;
     fork::register(module)?;
     reference::register(module)?;
     encode::register(module)?;

@@ -16,7 +16,7 @@ use pyo3::{
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{convert, error};
+use crate::{convert, error, follow::Follow};
 
 /// How often a waiting thread looks for Ctrl-C.
 const SIGNAL_CHECK: Duration = Duration::from_millis(100);
@@ -90,6 +90,12 @@ impl Publisher {
         };
         let route = Arc::new(convert::to_core::<Route>(route, "route")?);
         Ok(Prepared { core: self.core.clone(), outgoing: Outgoing { route, message } })
+    }
+
+    /// A message that follows one that could not simply be finished.
+    fn follow(&self, route: &Bound<'_, PyDict>, follow: &Follow) -> PyResult<Prepared> {
+        let route = Arc::new(convert::to_core::<Route>(route, "route")?);
+        Ok(Prepared { core: self.core.clone(), outgoing: Outgoing { route, message: follow.message.clone() } })
     }
 
     /// Sends all of them at once and waits for all under one deadline, in
