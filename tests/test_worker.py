@@ -20,7 +20,7 @@ class TestFailingReceivers:
         with project.worker() as worker:
             sent = project.run("from shopapp.signals import troubled; result = troubled.send('web').id")
             project.effects.wait_for(1, "after_the_trouble")
-            worker.process.wait_for("2 of 4 receivers of shopapp.signals.troubled failed")
+            worker.process.wait_for("2 receivers of shopapp.signals.troubled failed")
             log = worker.output
         assert [effect["receiver"] for effect in project.effects.seen()] == [
             "before_the_trouble",

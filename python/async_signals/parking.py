@@ -99,7 +99,7 @@ class Held:
         Raises:
             Parked: It came too often.
         """
-        follow = self.message.delivered_before(self._taken_from, settings.get().max_deliveries)
+        follow = self.message.delivered_before(self._taken_from, int(settings.get().max_deliveries))
         if follow.parked:
             self._park(follow)
         logger.warning("Message %s was delivered before; this is delivery %d", self._id, self.message.deliveries + 2)

@@ -84,4 +84,5 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     if failures:
         held.follow(signal, failures)
         listed = "; ".join(str(failure)[:300] for failure in failures)
-        raise ReceiversFailed(f"{len(failures)} receivers of {signal} failed: {listed}")
+        receivers = "receiver" if len(failures) == 1 else "receivers"
+        raise ReceiversFailed(f"{len(failures)} {receivers} of {signal} failed: {listed}")

@@ -22,8 +22,8 @@ from servers.worker import QUEUES, Worker
 SOURCE = Path(__file__).parents[1] / "project"
 REPORT = "snippet-report: "
 
-#: The databases as they are after migrating, by alias: once for all tests.
-_migrated: dict[str, bytes] = {}
+#: The databases as they are after migrating, by alias and whether our app is installed: once for all tests.
+_migrated: dict[tuple[str, bool], bytes] = {}
 
 
 class Broker(Protocol):
@@ -130,10 +130,10 @@ class Project:
         """Creates the tables, in both databases."""
         for database in ("default", "other"):
             file = self.folder / f"{database}.sqlite3"
-            if not _migrated.get(database):
+            if (database, self.installed) not in _migrated:
                 self.manage("migrate", "--run-syncdb", "--verbosity", "0", "--database", database)
-                _migrated[database] = file.read_bytes()
-            file.write_bytes(_migrated[database])
+                _migrated[database, self.installed] = file.read_bytes()
+            file.write_bytes(_migrated[database, self.installed])
 
     def attempt(self, code: str, *, env: Mapping[str, str] | None = None, timeout: float = 90) -> Report:
         """Runs a user's code in a process of its own, and tells what came of it, exception included."""

@@ -32,3 +32,10 @@ about_a_row = AsyncSignal()
 skipping = AsyncSignal(on_missing="skip")
 without_rows = AsyncSignal(on_missing="none")
 unheard = AsyncSignal()
+
+# For receivers that are tried again.
+tried = AsyncSignal()
+tried_by_default = AsyncSignal(retry={"max": 3, "base": 0.1})
+
+# For receivers that have one effect for each message.
+kept_once = AsyncSignal(retry={"max": 2, "base": 0.1})
