@@ -45,6 +45,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::repeat_n;
+
     use super::*;
 
     /// Looks at a worker once a second, with its numbers and our own time of day; says after how many it is dead.
@@ -60,8 +62,7 @@ mod tests {
     #[test]
     fn a_worker_is_dead_when_its_number_stands_still() {
         let now_ms = |second: u64| 1_000_000 + second as i64 * 1000;
-        let silent = std::iter::repeat(1_000_000);
-        assert_eq!(dies_after(silent.take(60), now_ms), Some(6), "seen from its last beat on");
+        assert_eq!(dies_after(repeat_n(1_000_000, 60), now_ms), Some(6), "seen from its last beat on");
         let beats = (0..60).map(|second| 1_000_000 + second / 2 * 2000);
         assert_eq!(dies_after(beats.clone(), now_ms), None);
         let until_20 = beats.map(|number| number.min(1_020_000));
@@ -70,9 +71,8 @@ mod tests {
 
     #[test]
     fn who_comes_late_still_looks_for_more_than_a_beat() {
-        let silent = std::iter::repeat(1_000_000);
-        assert_eq!(dies_after(silent.take(60), |_| 900_000_000), Some(3));
-        assert_eq!(dies_after(std::iter::repeat(0).take(60), |_| 900_000_000), Some(3), "one that never signed on");
+        assert_eq!(dies_after(repeat_n(1_000_000, 60), |_| 900_000_000), Some(3));
+        assert_eq!(dies_after(repeat_n(0, 60), |_| 900_000_000), Some(3), "one that never signed on");
     }
 
     #[test]

@@ -1,0 +1,154 @@
+//! How many messages a second are taken and acknowledged, 256 in a round,
+//! through the `Consumer` and through a bare loop over the redis crate that
+//! runs the same script. `cargo bench --bench taking -- URL` prints one JSON object.
+
+use std::time::Instant;
+
+use async_signals::{
+    broker::{self, BrokerConfig, Content, Subscription},
+    message::{Headers, Message, Properties, Queue},
+    protocol::{
+        celery::{SignalHeaders, TASK, TaskHeaders},
+        kombu,
+    },
+};
+use bytes::Bytes;
+use redis::{Value, aio::MultiplexedConnection};
+use uuid::Uuid;
+
+const QUEUE: &str = "taking";
+const MESSAGES: usize = 100_000;
+const ROUNDS: usize = 5;
+const BATCH: usize = 256;
+const STEPS: [&str; 4] = ["", "\x06\x163", "\x06\x166", "\x06\x169"];
+const TAKE: &str = include_str!("../crates/async-signals/src/broker/redis/scripts/take.lua");
+const BODY: &[u8] = br#"[["bench.order_placed",null],{"order_id":5,"email":"ada@example.org","express":true},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]"#;
+
+/// A signal's envelope.
+fn envelope() -> Vec<u8> {
+    let id = Uuid::new_v4();
+    let headers = TaskHeaders {
+        lang: "py",
+        task: TASK,
+        id,
+        shadow: None,
+        eta: None,
+        expires: None,
+        group: None,
+        group_index: None,
+        retries: 0,
+        timelimit: (None, None),
+        root_id: id.to_string().into(),
+        parent_id: None,
+        argsrepr: "('bench.order_placed', ...)".into(),
+        kwargsrepr: "{...}".into(),
+        origin: "gen1@bench".into(),
+        ignore_result: true,
+        replaced_task_nesting: 0,
+        stamped_headers: None,
+        stamps: Default::default(),
+        async_signals: SignalHeaders { queue: QUEUE.into(), sent_at: 1.0, deliveries: 0 },
+    };
+    let message = Message {
+        id,
+        headers: Headers::Task(Box::new(headers)),
+        properties: Properties::for_task(id),
+        body: Bytes::from_static(BODY),
+    };
+    let mut envelope = Vec::new();
+    kombu::write_envelope(&mut envelope, &message, "", QUEUE, id).expect("an envelope");
+    envelope
+}
+
+/// A queue full of messages, and nothing else.
+async fn fill(connection: &mut MultiplexedConnection) {
+    let envelope = envelope();
+    let _: () = redis::cmd("FLUSHDB").query_async(connection).await.expect("flushed");
+    for _ in 0..MESSAGES / 1000 {
+        let mut push = redis::cmd("LPUSH");
+        push.arg(QUEUE);
+        (0..1000).for_each(|_| {
+            push.arg(&envelope);
+        });
+        let _: () = push.query_async(connection).await.expect("pushed");
+    }
+}
+
+/// Messages a second through the consumer, parsed.
+async fn ours(url: &str) -> f64 {
+    let config = BrokerConfig::new(url).expect("a URL");
+    let subscription = Subscription {
+        queues: vec![Queue::direct(QUEUE)],
+        worker: "bench".to_owned(),
+        generation: 1,
+        held: Vec::new(),
+        prefetch: BATCH,
+    };
+    let consumer = broker::consume(&config, &config.urls[0], subscription).await.expect("a connection");
+    consumer.interrupt();
+    let (mut done, mut count) = (Vec::new(), 0);
+    let start = Instant::now();
+    while count < MESSAGES {
+        let taken = consumer.take(&done, BATCH).await.expect("messages");
+        assert!(taken.iter().all(|message| matches!(message.content, Content::Message(_))));
+        count += taken.len();
+        done.clear();
+        done.extend(taken.iter().map(|message| message.tag));
+    }
+    consumer.acknowledge(&done).await.expect("acknowledged");
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    consumer.close().await;
+    rate
+}
+
+/// Messages a second through the redis crate alone, as bytes.
+async fn bare(connection: &mut MultiplexedConnection) -> f64 {
+    let _: () = redis::cmd("HSET")
+        .arg(&["async_signals.generations", "bench", "1"])
+        .query_async(connection)
+        .await
+        .expect("signed on");
+    let script = redis::Script::new(TAKE);
+    let lists = STEPS.map(|step| format!("{QUEUE}{step}"));
+    let (mut done, mut count): (Vec<String>, usize) = (Vec::new(), 0);
+    let start = Instant::now();
+    while count < MESSAGES {
+        let mut call = script.prepare_invoke();
+        call.key(&["unacked", "unacked_index", "async_signals.generations"]).key(&lists);
+        call.arg(&["bench", "1"]).arg(count).arg(BATCH).arg(STEPS.len()).arg(1).arg(format!(",\"\",\"{QUEUE}\"]"));
+        call.arg(&done);
+        let reply: Value = call.invoke_async(connection).await.expect("messages");
+        let taken = match reply.as_sequence() {
+            Some([_, messages]) => messages.as_sequence().expect("a list").len(),
+            other => panic!("{other:?}"),
+        };
+        done.clear();
+        done.extend((1..=taken).map(|number| format!("bench.1.{}", count + number)));
+        count += taken;
+    }
+    let _: () = redis::cmd("HDEL").arg("unacked").arg(&done).query_async(connection).await.expect("acknowledged");
+    let _: () = redis::cmd("ZREM").arg("unacked_index").arg(&done).query_async(connection).await.expect("acknowledged");
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+fn main() {
+    // Without a URL (as `cargo test` and `cargo bench` call it) there is nothing to measure against.
+    let Some(url) = std::env::args().skip(1).find(|argument| argument.contains("://")) else {
+        println!("name a broker that may be flushed: cargo bench --bench taking -- redis://127.0.0.1:6379/0");
+        return;
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let (mut taken, mut raw) = (Vec::new(), Vec::new());
+    runtime.block_on(async {
+        let client = redis::Client::open(url.as_str()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+        for _ in 0..ROUNDS {
+            fill(&mut connection).await;
+            raw.push(bare(&mut connection).await);
+            fill(&mut connection).await;
+            taken.push(ours(&url).await);
+        }
+    });
+    println!("{}", serde_json::json!({"ours": taken, "bare": raw, "envelope_bytes": envelope().len()}));
+}
