@@ -8,7 +8,6 @@ Projects hang on them what a worker needs: Celery's Django fixup connects in
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 from celery import Celery, signals
@@ -32,8 +31,7 @@ class Lifecycle:
         self._app = app
         self._hostname = hostname
         self._options = options
-        # What listeners take for Celery's worker: those of Celery ask for no more.
-        self._worker = SimpleNamespace(app=app, hostname=hostname, options=options, pool_cls="async_signals.worker")
+        self._worker = _Worker(app, hostname, options)
 
     def begin(self) -> None:
         """Before anything is set up: listeners may change the app's settings."""
@@ -49,7 +47,7 @@ class Lifecycle:
 
     def ready(self) -> None:
         """It reads its queues."""
-        signals.worker_ready.send(sender=SimpleNamespace(app=self._app, hostname=self._hostname))
+        signals.worker_ready.send(sender=self._worker)
 
     def shutting_down(self, signal: str, how: str = "Warm", exitcode: int = 0) -> None:
         """It takes nothing new from now on.
@@ -79,3 +77,14 @@ class Lifecycle:
     def leave_process(self, pid: int, exitcode: int = 0) -> None:
         """Last of all in such a process."""
         signals.worker_process_shutdown.send(sender=self._hostname, pid=pid, exitcode=exitcode)
+
+
+class _Worker:
+    """What listeners take for Celery's worker. Celery's own ask for no more."""
+
+    pool_cls = __name__
+
+    def __init__(self, app: Celery, hostname: str, options: dict[str, Any]) -> None:
+        self.app = app
+        self.hostname = hostname
+        self.options = options

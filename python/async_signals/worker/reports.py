@@ -12,10 +12,10 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from celery import Celery
 from celery.worker import state
@@ -29,6 +29,17 @@ logger = logging.getLogger("async_signals")
 
 #: What one process says: how many tasks of which name it has begun, and which are under way.
 Report = dict[str, Any]
+
+
+class Counting(Protocol):
+    """What a process's worker knows of its own work."""
+
+    @property
+    def begun(self) -> int:
+        """How many messages were begun."""
+
+    def running(self) -> Iterable[tuple[Job, float]]:
+        """What runs just now, and since when, in seconds since 1970."""
 
 
 class Reports:
@@ -102,8 +113,7 @@ class Answers:
         app: The Celery app.
         hostname: The worker's name.
         events: Told when monitors want task events, or no more.
-        signals_begun: How many signals went the short way so far.
-        signals_running: Those under way now, and when they began (seconds since 1970).
+        worker: The native worker, which counts what it hands out.
     """
 
     def __init__(
@@ -112,15 +122,13 @@ class Answers:
         app: Celery,
         hostname: str,
         events: Events,
-        signals_begun: Callable[[], int],
-        signals_running: Callable[[], Iterable[tuple[Job, float]]],
+        worker: Counting,
     ) -> None:
         self._connection = connection
         self._app = app
         self._hostname = hostname
         self._events = events
-        self._signals_begun = signals_begun
-        self._signals_running = signals_running
+        self._worker = worker
 
     def start(self) -> None:
         """Answers from now on, until the parent is gone."""
@@ -136,12 +144,12 @@ class Answers:
                 self._connection.send_bytes(json.dumps(answer, default=repr).encode())
 
     def _report(self) -> Report:
-        # Celery's own books, which its requests keep, and ours, of the signals that went the short way.
+        # Celery's requests keep books of their own; what is not in them are signals that went the short way.
         begun = Counter(state.total_count)
-        begun[TASK] += self._signals_begun()
-        running = [request.info(safe=True) for request in _all(state.active_requests)]
-        running += [self._info(job, since) for job, since in self._signals_running()]
-        return {"begun": +begun, "running": running, "clock": self._app.clock.value}
+        begun[TASK] += max(0, self._worker.begun - begun.total())
+        requests = {request.id: request.info(safe=True) for request in _all(state.active_requests)}
+        signals = [self._info(job, since) for job, since in self._worker.running() if job.id not in requests]
+        return {"begun": +begun, "running": [*requests.values(), *signals], "clock": self._app.clock.value}
 
     def _info(self, job: Job, since: float) -> dict[str, Any]:
         """As Celery's requests tell of themselves."""
