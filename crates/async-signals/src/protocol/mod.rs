@@ -4,3 +4,4 @@ pub mod celery;
 pub mod delivery;
 pub mod json;
 pub mod kombu;
+mod scalar;
