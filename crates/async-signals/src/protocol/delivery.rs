@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{kombu::EnvelopeError, scalar::Scalar};
+use super::{kombu::EnvelopeError, object::Object, scalar::Scalar};
 use crate::message::{Incoming, Properties};
 
 /// A message that came in an envelope.
@@ -35,10 +35,10 @@ impl Delivery {
         if bytes.len() > limit {
             return Err(EnvelopeError::TooLarge { size: bytes.len(), limit });
         }
-        let wire: Wire<'_> =
+        let Object(wire): Object<Wire<'_>> =
             serde_json::from_slice(bytes).map_err(|error| EnvelopeError::Malformed { reason: error.to_string() })?;
-        let (headers, properties) = (wire.headers.unwrap_or_default().0, wire.properties);
-        let info = properties.delivery_info.unwrap_or_default();
+        let (headers, properties) = (wire.headers.unwrap_or_default().0, wire.properties.0);
+        let Object(info) = properties.delivery_info.unwrap_or_default();
         let redelivered = headers.get("redelivered").and_then(Value::as_bool).unwrap_or_default();
         Ok(Self {
             redelivered: redelivered || matches!(info.redelivered, Scalar::Bool(true)),
@@ -91,7 +91,7 @@ struct Wire<'a> {
     content_type: Option<Text<'a>>,
     headers: Option<Headers>,
     #[serde(borrow)]
-    properties: WireProperties<'a>,
+    properties: Object<WireProperties<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -101,7 +101,7 @@ struct WireProperties<'a> {
     reply_to: Scalar<'a>,
     delivery_mode: Scalar<'a>,
     expiration: Scalar<'a>,
-    delivery_info: Option<WireInfo<'a>>,
+    delivery_info: Option<Object<WireInfo<'a>>>,
     priority: Scalar<'a>,
     body_encoding: Scalar<'a>,
 }
