@@ -30,11 +30,7 @@ use async_signals::{
     message::Queue,
     worker::{DeadLetters, Worker as Core, WorkerConfig},
 };
-use pyo3::{
-    exceptions::PyRuntimeError,
-    prelude::*,
-    types::PyDict,
-};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 
 use self::{
     ending::Ending,
@@ -146,10 +142,8 @@ impl Worker {
             }
             None => None,
         };
-        let limits = TimeLimits {
-            soft: soft_time_limit.map(seconds).transpose()?,
-            hard: time_limit.map(seconds).transpose()?,
-        };
+        let limits =
+            TimeLimits { soft: soft_time_limit.map(seconds).transpose()?, hard: time_limit.map(seconds).transpose()? };
         let pool = Arc::new(Pool::new(tasks, max_messages));
         let shared = Shared { pool: pool.clone(), watch: Arc::default(), limits, patience };
         let watchdog = Watchdog { pool, teller, patience, interrupt: Arc::new(interrupt) };

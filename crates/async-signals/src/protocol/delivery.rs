@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
@@ -10,7 +11,7 @@ use serde::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use super::kombu::{Envelope, EnvelopeError};
+use super::{kombu::EnvelopeError, object::Object, scalar::Scalar};
 use crate::message::{Incoming, Properties};
 
 /// A message that came in an envelope.
@@ -25,42 +26,92 @@ pub struct Delivery {
 impl Delivery {
     /// Reads an envelope of at most `limit` bytes.
     ///
+    /// The same as [`Envelope::read`](super::kombu::Envelope::read), without keeping what a message does not need.
+    ///
     /// # Errors
     ///
-    /// As [`Envelope::read`].
+    /// [`EnvelopeError`]. No input makes it panic; nesting is bounded by `serde_json`.
     pub fn read(bytes: &[u8], limit: usize) -> Result<Self, EnvelopeError> {
-        let envelope = Envelope::read(bytes, limit)?;
-        let is_true = |map: Option<&Map<String, Value>>| {
-            map.and_then(|map| map.get("redelivered")).and_then(Value::as_bool).unwrap_or_default()
-        };
-        let info = envelope.properties.get("delivery_info").and_then(Value::as_object);
-        let redelivered = is_true(Some(&envelope.headers)) || is_true(info);
-        let text = |name: &str| envelope.properties.get(name).and_then(Value::as_str);
-        let number = |name: &str| match envelope.properties.get(name) {
-            Some(Value::String(text)) => text.trim().parse().ok(),
-            Some(value) => value.as_u64(),
-            None => None,
-        };
-        let properties = Properties {
-            content_type: envelope.content_type.as_deref().unwrap_or_default().into(),
-            content_encoding: envelope.content_encoding.as_deref().unwrap_or_default().into(),
-            delivery_mode: number("delivery_mode").and_then(|mode| mode.try_into().ok()).unwrap_or(1),
-            // kombu bounds the list that it lies in, not what it says.
-            priority: number("priority").map_or(envelope.priority(), |priority| priority.min(255) as u8),
-            correlation_id: text("correlation_id").unwrap_or_default().to_owned(),
-            reply_to: text("reply_to").map(Arc::from),
-            expiration_ms: number("expiration"),
-        };
-        let (exchange, routing_key) = (envelope.exchange(), envelope.routing_key());
-        let incoming = Incoming {
-            exchange: exchange.unwrap_or_default().to_owned(),
-            routing_key: routing_key.unwrap_or_default().to_owned(),
-            properties,
-            headers: envelope.headers,
-            body: Bytes::from(envelope.body),
-        };
-        Ok(Self { incoming, redelivered })
+        if bytes.len() > limit {
+            return Err(EnvelopeError::TooLarge { size: bytes.len(), limit });
+        }
+        let Object(wire): Object<Wire<'_>> =
+            serde_json::from_slice(bytes).map_err(|error| EnvelopeError::Malformed { reason: error.to_string() })?;
+        let (headers, properties) = (wire.headers.unwrap_or_default().0, wire.properties.0);
+        let Object(info) = properties.delivery_info.unwrap_or_default();
+        let redelivered = headers.get("redelivered").and_then(Value::as_bool).unwrap_or_default();
+        Ok(Self {
+            redelivered: redelivered || matches!(info.redelivered, Scalar::Bool(true)),
+            incoming: Incoming {
+                headers,
+                properties: Properties {
+                    content_type: text(wire.content_type).into(),
+                    content_encoding: text(wire.content_encoding).into(),
+                    delivery_mode: properties.delivery_mode.number().map_or(1, bounded),
+                    // kombu bounds the list that it lies in, not what it says.
+                    priority: properties.priority.number().map_or(0, bounded),
+                    correlation_id: properties.correlation_id.text().unwrap_or_default().into_owned(),
+                    reply_to: properties.reply_to.text().map(Arc::from),
+                    expiration_ms: properties.expiration.number(),
+                },
+                exchange: info.exchange.text().unwrap_or_default().into_owned(),
+                routing_key: info.routing_key.text().unwrap_or_default().into_owned(),
+                body: Bytes::from(body(text(wire.body), properties.body_encoding)?),
+            },
+        })
     }
+}
+
+fn text(text: Option<Text<'_>>) -> Cow<'_, str> {
+    text.map(|text| text.0).unwrap_or_default()
+}
+
+fn bounded(number: u64) -> u8 {
+    number.try_into().unwrap_or(u8::MAX)
+}
+
+fn body(body: Cow<'_, str>, encoding: Scalar<'_>) -> Result<Vec<u8>, EnvelopeError> {
+    let bad = |encoding: &str| EnvelopeError::Body { encoding: encoding.chars().take(32).collect() };
+    match encoding {
+        Scalar::Nothing => Ok(body.into_owned().into_bytes()),
+        Scalar::Text(encoding) if encoding == "base64" => STANDARD.decode(body.as_bytes()).map_err(|_| bad(&encoding)),
+        Scalar::Text(encoding) => Err(bad(&encoding)),
+        other => Err(bad(&format!("{other:?}"))),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Wire<'a> {
+    #[serde(borrow)]
+    body: Option<Text<'a>>,
+    #[serde(borrow)]
+    content_encoding: Option<Text<'a>>,
+    #[serde(borrow)]
+    content_type: Option<Text<'a>>,
+    headers: Option<Headers>,
+    #[serde(borrow)]
+    properties: Object<WireProperties<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct WireProperties<'a> {
+    correlation_id: Scalar<'a>,
+    reply_to: Scalar<'a>,
+    delivery_mode: Scalar<'a>,
+    expiration: Scalar<'a>,
+    delivery_info: Option<Object<WireInfo<'a>>>,
+    priority: Scalar<'a>,
+    body_encoding: Scalar<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct WireInfo<'a> {
+    exchange: Scalar<'a>,
+    routing_key: Scalar<'a>,
+    redelivered: Scalar<'a>,
 }
 
 /// Marks an envelope as delivered before, where kombu does: in its headers and
@@ -123,7 +174,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
-                while let Some(key) = map.next_key::<Key<'de>>()? {
+                while let Some(key) = map.next_key::<Text<'de>>()? {
                     members.push((key.0, map.next_value::<&'de RawValue>()?.get()));
                 }
                 Ok(Members(members))
@@ -134,12 +185,43 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
+/// The headers, with room for all that Celery writes: growing costs more than reading.
+#[derive(Default)]
+struct Headers(Map<String, Value>);
+
+const CELERYS_HEADERS: usize = 28;
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Headers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("headers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut headers = Map::with_capacity(CELERYS_HEADERS);
+                while let Some((name, value)) = map.next_entry()? {
+                    headers.insert(name, value);
+                }
+                Ok(Headers(headers))
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// Text that is borrowed where it can be.
 #[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::kombu::Envelope, *};
 
     #[test]
     fn reads_what_celery_wrote() {
@@ -163,6 +245,38 @@ mod tests {
         let properties = incoming.properties;
         assert!(!redelivered && incoming.headers.is_empty() && incoming.body.is_empty());
         assert_eq!((properties.delivery_mode, properties.priority, properties.expiration_ms), (1, 0, None));
+        assert_eq!((properties.correlation_id.as_str(), properties.reply_to), ("", None));
+    }
+
+    #[test]
+    fn refuses_what_an_envelope_refuses() {
+        let deep = format!(r#"{{"headers": {}}}"#, "[".repeat(100_000));
+        for (text, limit) in [
+            (r#"{"properties": {}}"#, 5),
+            ("", 64),
+            ("{}", 64),
+            (r#"{"properties": 1}"#, 64),
+            (r#"{"properties": {}, "body": 1}"#, 64),
+            (r#"{"body": "*", "properties": {"body_encoding": "base64"}}"#, 64),
+            (r#"{"body": "", "properties": {"body_encoding": "rot13"}}"#, 64),
+            (&deep, 1 << 20),
+        ] {
+            let refused = Delivery::read(text.as_bytes(), limit).map(drop).expect_err(text);
+            let envelope = Envelope::read(text.as_bytes(), limit).map(drop).expect_err(text);
+            assert_eq!(std::mem::discriminant(&refused), std::mem::discriminant(&envelope), "{refused}, {envelope}");
+        }
+        assert!(Delivery::read(br#"{"properties": {"body_encoding": 5}}"#, 64).is_err());
+    }
+
+    #[test]
+    fn odd_properties_are_no_matter() {
+        let odd =
+            br#"{"properties": {"correlation_id": {"a": [1]}, "reply_to": null, "delivery_mode": "2", "priority": -1,
+            "expiration": 1.5, "delivery_tag": 1, "delivery_info": {"exchange": null, "redelivered": true}}}"#;
+        let Delivery { incoming, redelivered } = Delivery::read(odd, 1024).expect("an envelope");
+        assert!(redelivered);
+        let properties = incoming.properties;
+        assert_eq!((properties.delivery_mode, properties.priority, properties.expiration_ms), (2, 0, Some(1)));
         assert_eq!((properties.correlation_id.as_str(), properties.reply_to), ("", None));
     }
 

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::object::Object;
 use crate::message::{Headers, Message};
 
 /// Appends the envelope of a message to a buffer.
@@ -191,7 +192,7 @@ impl Envelope {
         if bytes.len() > limit {
             return Err(EnvelopeError::TooLarge { size: bytes.len(), limit });
         }
-        let raw: Raw<'_> =
+        let Object(raw): Object<Raw<'_>> =
             serde_json::from_slice(bytes).map_err(|error| EnvelopeError::Malformed { reason: error.to_string() })?;
         let body = raw.body.unwrap_or_default();
         let body = match raw.properties.get("body_encoding") {
@@ -337,7 +338,15 @@ mod tests {
     fn refuses_what_is_no_envelope() {
         let read = |text: &str| Envelope::read(text.as_bytes(), 64).expect_err(text);
         assert_eq!(read(&" ".repeat(65)), EnvelopeError::TooLarge { size: 65, limit: 64 });
-        for malformed in ["", "[]", "{}", "null", "{\"properties\": 1}", "{\"properties\": {}, \"body\": 1}"] {
+        for malformed in [
+            "",
+            "[]",
+            "{}",
+            "null",
+            "{\"properties\": 1}",
+            "{\"properties\": {}, \"body\": 1}",
+            "[null, null, null, {}, {}]",
+        ] {
             assert!(matches!(read(malformed), EnvelopeError::Malformed { .. }), "{malformed}");
         }
         let encoding = |text: &str| EnvelopeError::Body { encoding: text.to_owned() };

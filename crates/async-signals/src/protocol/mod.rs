@@ -4,3 +4,5 @@ pub mod celery;
 pub mod delivery;
 pub mod json;
 pub mod kombu;
+mod object;
+mod scalar;

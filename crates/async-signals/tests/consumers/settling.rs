@@ -88,11 +88,13 @@ pub(super) async fn malformed(bench: &mut dyn Bench) {
     let queue = fresh("queue");
     let worker = consumer(bench, &queue).await;
     let deep = format!(r#"{{"properties": {}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    let garbage: [&[u8]; 7] = [
+    let garbage: [&[u8]; 9] = [
         b"Dear Sir or Madam",
         b"",
         b"{}",
         b"[1, 2]",
+        br#"["", "utf-8", "application/json", {}, {}]"#,
+        br#"{"properties": ["", "", 2]}"#,
         b"\xff\xfe\x00",
         br#"{"body": "*", "properties": {"body_encoding": "base64", "delivery_tag": "x"}}"#,
         deep.as_bytes(),
