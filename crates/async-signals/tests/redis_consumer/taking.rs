@@ -88,6 +88,25 @@ async fn many_at_once() {
 }
 
 #[tokio::test]
+async fn order_is_kept_while_there_is_plenty() {
+    let Some(redis) = Redis::start(&["--appendonly", "no"]) else { return };
+    let consumer = open(&redis, "me", &["q"]).await;
+    publish(&redis, "q", (0..250).map(|number| (number, 0))).await;
+    publish(&redis, "q", (250..500).map(|number| (number, 0))).await;
+    let (mut seen, mut done, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    while seen.len() < 500 {
+        let taken = take(&*consumer, &done, 90).await;
+        assert!(taken.len() <= 90);
+        assert_eq!(unacked(&redis).len(), taken.len());
+        done = tags(&taken);
+        all.extend(tags(&taken));
+        seen.extend(numbers(&taken));
+    }
+    assert_eq!(seen, (0..500).collect::<Vec<_>>());
+    assert!(all.is_sorted_by(|one, other| one < other), "later ones are higher");
+}
+
+#[tokio::test]
 async fn options_shape_the_keys() {
     let Some(redis) = Redis::start(&[]) else { return };
     let options = json!({"global_keyprefix": "shop:", "sep": "|", "priority_steps": [0, 5], "unacked_key": "taken"});
