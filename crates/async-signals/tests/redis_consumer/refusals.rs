@@ -40,6 +40,32 @@ async fn a_key_of_another_type_spoils_its_queue_alone() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_put_back_stays_recorded() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    publish(&redis, "spoilt", [(1, 0)]).await;
+    publish(&redis, "good", [(2, 0)]).await;
+    let dead = open(&redis, "dead", &["spoilt", "good"]).await;
+    let taken = take(&*dead, &[], 2).await;
+    let _: () = redis.connection().set("spoilt", "text").expect("a key");
+    let error = dead.give_back(&tags(&taken)).await.expect_err("no list");
+    assert!(matches!(error, BrokerError::Refused { .. }), "{error:?}");
+    assert_eq!((waiting(&redis, "good"), unacked(&redis).len()), (vec![2], 1));
+    // Nor does it keep another worker from living, or from putting it back once it can.
+    let living = open(&redis, "living", &["good"]).await;
+    let _: () = redis.connection().zadd("async_signals.workers", "dead", 1).expect("a set");
+    let mut beats = 0;
+    renew_until(&*living, &[], || {
+        beats += 1;
+        beats > 2
+    })
+    .await;
+    assert_eq!(unacked(&redis).len(), 1);
+    let _: () = redis.connection().del("spoilt").expect("a key");
+    living.renew(&[]).await.expect("alive");
+    assert_eq!((waiting(&redis, "spoilt"), unacked(&redis)), (vec![1], vec![]));
+}
+
+#[tokio::test]
 async fn what_cannot_be_recorded_stays_where_it_is() {
     let Some(redis) = Redis::start(&[]) else { return };
     publish(&redis, "q", [(1, 0), (2, 0)]).await;

@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use redis::Pipeline;
 
 use super::{
-    presence::{Dead, Presence},
+    presence::{Dead, Expired, Presence},
     routes::{Routes, command},
     session::Session,
     tags,
@@ -127,11 +127,20 @@ impl RedisConsumer {
     async fn renew_all(&self, held: &[Tag]) -> Result<(), BrokerError> {
         let until = Instant::now() + RESTORING;
         let (dead, expired) = self.presence.renew(&self.session, held).await?;
+        match self.restore_others(dead, expired, until).await {
+            // The sign of life was given, and the next one comes with another try.
+            Err(error) if !error.is_disconnect() => tracing::warn!(%error, "cannot put back what others held"),
+            restored => restored?,
+        }
+        self.bind_again().await
+    }
+
+    async fn restore_others(&self, dead: Vec<Dead>, expired: Vec<Expired>, until: Instant) -> Result<(), BrokerError> {
         self.session.restore_expired(expired).await?;
         for dead in dead {
             self.restore_dead(&dead, until).await?;
         }
-        self.bind_again().await
+        Ok(())
     }
 
     async fn restore_dead(&self, dead: &Dead, until: Instant) -> Result<(), BrokerError> {

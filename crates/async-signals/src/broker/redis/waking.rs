@@ -144,7 +144,11 @@ impl Told {
             lengths.add_command(command("LLEN", [list]));
         });
         let lengths = self.send(&lengths).await?;
-        // What is no list is for the next round to complain about.
+        if lengths.iter().any(|length| matches!(length, Value::ServerError(_))) {
+            // No list, or no right to look: the next round says so, if that hinders it.
+            tokio::time::sleep(LONGEST_PAUSE).await;
+            return Ok(());
+        }
         if lengths.iter().any(|length| *length != Value::Int(0)) {
             return Ok(());
         }
