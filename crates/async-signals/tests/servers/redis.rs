@@ -56,8 +56,10 @@ impl Redis {
     /// Takes what a list holds, oldest first.
     pub fn take(&self, list: &str) -> Vec<ReadMessage> {
         let mut connection = self.connection();
-        let mut envelopes: Vec<Vec<u8>> = connection.lrange(list, 0, -1).expect("a list");
-        let _: () = connection.del(list).expect("a key");
+        // In one step: a message that arrives between the two would be gone.
+        let mut both = redis::pipe();
+        both.atomic().lrange(list, 0, -1).del(list).ignore();
+        let (mut envelopes,): (Vec<Vec<u8>>,) = both.query(&mut connection).expect("a list");
         envelopes.reverse();
         envelopes.iter().map(|envelope| ReadMessage::from_envelope(envelope)).collect()
     }
