@@ -67,7 +67,7 @@ pub(super) async fn killed(bench: &mut dyn Bench) {
     bench.server().expect("a server").kill();
     let error = timeout(PROMPTLY, waiting).await.expect("noticed in time").expect("no panic").expect_err("no broker");
     assert!(error.is_disconnect(), "{error:?}");
-    for settled in [worker.acknowledge(&tags(&more)).await, worker.give_back(&tags(&more)).await] {
+    for settled in [worker.acknowledge(&tags(&more)).await, worker.give_back(&tags(&taken[1..])).await] {
         let error = settled.expect_err("no broker");
         assert!(error.is_disconnect(), "{error:?}");
     }

@@ -22,7 +22,7 @@ use crate::broker::{BrokerConfig, BrokerError, BrokerUrl, Consumer, Subscription
 
 /// How often a waiting consumer looks whether somebody has changed the file: at first, and when long nobody has. A
 /// look takes microseconds and no lock.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(8));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
 /// How many messages of a dead worker are brought back in one transaction.
 const RESTORED_AT_ONCE: usize = 500;
 
