@@ -90,7 +90,7 @@ class Receiver:
         listed = "; ".join(str(failure)[:300] for failure in failures)
         receivers = "receiver" if len(failures) == 1 else "receivers"
         text = f"{len(failures)} {receivers} of {name} failed: {listed}"
-        logger.error("Signal %s[%s]: %s", name, job.id, text)
+        logger.error("Message %s: %s", job.id, text)
         told = [failure.for_core() for failure in failures]
         if self._events.wanted:
             error = failures[0].error or ReceiversFailed(text)
