@@ -130,6 +130,10 @@ pub async fn consume(
     subscription: Subscription,
 ) -> Result<Arc<dyn Consumer>, BrokerError> {
     match url.scheme() {
+        #[cfg(feature = "rabbitmq")]
+        Scheme::Amqp | Scheme::Amqps => {
+            Ok(Arc::new(super::rabbitmq::RabbitMqConsumer::connect(config, url, subscription).await?))
+        }
         #[allow(unreachable_patterns, reason = "reached when a feature is off")]
         _ => Err(BrokerError::Unsupported { scheme: url.scheme_name().to_owned() }),
     }
