@@ -32,11 +32,12 @@ class Events:
     def _listen(self) -> None:
         with self._app.connection_for_read() as connection:
             receiver = self._app.events.Receiver(connection, handlers={"*": self._on_event})
-            with receiver.consumer_context(wakeup=False):
+            # It listens over a connection of its own.
+            with receiver.consumer_context(wakeup=False) as (listening, _channel, _consumers):
                 self._ready.set()
                 while not self._closing:
                     try:
-                        connection.drain_events(timeout=0.2)
+                        listening.drain_events(timeout=0.2)
                     except TimeoutError:
                         continue
 
