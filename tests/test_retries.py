@@ -164,6 +164,9 @@ class TestEffectsThatAreOld:
         assert "0 deleted" in aged.manage("purge_effects")
         assert "5 deleted" in aged.manage("purge_effects", "--older-than", "2")
 
+    def test_the_migrations_are_complete(self, aged: Project) -> None:
+        assert "No changes detected" in aged.manage("makemigrations", "--check", "--dry-run", "async_signals")
+
     def test_a_process_does_it_by_itself(self, aged: Project) -> None:
         report = aged.run(
             """
@@ -260,6 +263,32 @@ class TestConnecting:
             """
         )
         assert report.result == [[1, "other", 2, 1, 2], [[True, False], [True, False], [False, True]]]
+
+    def test_a_receiver_that_another_package_has_wrapped_keeps_its_name(self, here: Project) -> None:
+        """As tracing does, on Django's own class."""
+        report = here.run(
+            """
+            from django.dispatch import Signal
+            from async_signals import AsyncSignal, Delivery
+            from async_signals.propagation import run
+            plain = Signal._live_receivers
+
+            def traced(self, sender):
+                receivers, coroutines = plain(self, sender)
+                return [lambda receiver=receiver, **named: receiver(**named) for receiver in receivers], coroutines
+
+            Signal._live_receivers = traced
+            signal = AsyncSignal(name="traced")
+
+            def works(sender, **kwargs): pass
+            def fails(sender, **kwargs): raise LookupError
+            signal.connect(works, dispatch_uid="works")
+            signal.connect(fails, dispatch_uid="fails", retry={"max": 4})
+            [failure] = run(signal, None, {}, Delivery("an id", "traced", 1, None, None))
+            result = [failure.receiver, failure.retry.max]
+            """
+        )
+        assert report.result == ["fails", 4]
 
     @pytest.mark.parametrize(
         ("retry", "kind", "said"),

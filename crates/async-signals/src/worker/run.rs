@@ -165,7 +165,7 @@ impl Loop {
     fn advance(&mut self, stopping: bool) {
         let now = Instant::now();
         while !stopping && let Some((tag, Delayed { queue, redelivered, incoming })) = self.ledger.take_due(now) {
-            self.run_job(tag, queue, redelivered, incoming);
+            self.begin(tag, queue, redelivered, incoming);
         }
         if !self.jobs.is_empty() {
             self.window.begun(self.jobs.len(), now.into_std());
@@ -226,18 +226,8 @@ impl Loop {
     }
 
     fn admit(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Arc<Incoming>, now: SystemTime) {
-        let admission = admit(&incoming, now, |task| self.runner.knows(task));
-        let is_signal = is_signal(&incoming);
-        if redelivered && is_signal && !matches!(admission, Admission::Unfit { .. }) {
-            if let Some(original) = id(&incoming).and_then(|id| self.running.get(&id).copied())
-                && self.ledger.tie(original, tag)
-            {
-                return;
-            }
-            return self.count(tag, queue, &incoming, now);
-        }
-        match admission {
-            Admission::Now => self.run_job(tag, queue, redelivered, incoming),
+        match admit(&incoming, now, |task| self.runner.knows(task)) {
+            Admission::Now => self.begin(tag, queue, redelivered, incoming),
             Admission::Later(eta) => {
                 let wait = eta.duration_since(now).unwrap_or_default();
                 self.config.observer.delayed(text(&incoming, "id"), text(&incoming, "task"), wait.as_secs_f64());
@@ -251,6 +241,18 @@ impl Loop {
                 let message = follow::parked(&incoming, &queue, kind, &reason, now);
                 self.park(tag, follow::own_queue(&incoming, &queue).into(), message, &reason);
             }
+        }
+    }
+
+    /// Runs a message that is due, unless it was taken before: then it is
+    /// counted, or waits for its other copy.
+    fn begin(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Arc<Incoming>) {
+        if !redelivered || !is_signal(&incoming) {
+            return self.run_job(tag, queue, redelivered, incoming);
+        }
+        let original = id(&incoming).and_then(|id| self.running.get(&id).copied());
+        if !original.is_some_and(|original| self.ledger.tie(original, tag)) {
+            self.count(tag, queue, &incoming, SystemTime::now());
         }
     }
 
