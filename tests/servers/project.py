@@ -17,7 +17,7 @@ import kombu
 
 from servers.effects import Effects
 from servers.process import Process
-from servers.worker import QUEUES, Worker
+from servers.worker import QUEUES, OurWorker, Worker
 
 SOURCE = Path(__file__).parents[1] / "project"
 REPORT = "snippet-report: "
@@ -160,6 +160,15 @@ class Project:
     def worker(self, queues: Sequence[str] = QUEUES, options: Sequence[str] = ()) -> Iterator[Worker]:
         """A stock Celery worker, for as long as the block runs."""
         worker = Worker(self.folder, self.env, queues, options)
+        try:
+            yield worker
+        finally:
+            worker.stop()
+
+    @contextlib.contextmanager
+    def our_worker(self, queues: Sequence[str] = QUEUES, options: Sequence[str] = ()) -> Iterator[OurWorker]:
+        """`async-signals worker`, for as long as the block runs."""
+        worker = OurWorker(self.folder, self.env, queues, options)
         try:
             yield worker
         finally:

@@ -24,12 +24,15 @@ class Worker:
     def __init__(
         self, folder: Path, env: Mapping[str, str], queues: Sequence[str] = QUEUES, options: Sequence[str] = ()
     ) -> None:
-        self._command = [
+        self._command = self.command(queues, options)
+        self._folder, self._env = folder, env
+        self.start()
+
+    def command(self, queues: Sequence[str], options: Sequence[str]) -> list[str]:
+        return [
             *(sys.executable, "-m", "celery", "--app", "proj", "worker", "--queues", ",".join(queues)),
             *("--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle", *options),
         ]
-        self._folder, self._env = folder, env
-        self.start()
 
     def start(self) -> None:
         """Starts it, again after a `kill` or a `stop`."""
@@ -47,3 +50,13 @@ class Worker:
     def stop(self) -> int:
         """A warm shutdown, as a deployment does it."""
         return self.process.stop()
+
+
+class OurWorker(Worker):
+    """`async-signals worker`, in place of Celery's."""
+
+    def command(self, queues: Sequence[str], options: Sequence[str]) -> list[str]:
+        return [
+            *(sys.executable, "-m", "async_signals", "--app", "proj", "worker", "--queues", ",".join(queues)),
+            *("--concurrency", "1", "--loglevel", "INFO", *options),
+        ]
