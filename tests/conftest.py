@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from checker.trial import MakeTrial, Trial, settings
 from servers import rabbitmq, redis
 from servers.project import Broker, Project
 from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
 from servers.sqlite import SqliteBroker
+from servers.worker import KINDS, Kind
 
 # A project of its own, whose tests are run in processes of their own.
 collect_ignore = ["project"]
@@ -127,3 +129,31 @@ def make_lasting_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
 def project(make_project: MakeProject, broker: Broker) -> Project:
     """A project on each of the brokers in turn, without a worker."""
     return make_project(broker)
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def worker_kind(request: pytest.FixtureRequest) -> Kind:
+    """Each of the two workers in turn: Celery's own, and ours."""
+    kind: Kind = request.param
+    return kind
+
+
+def trials(make: MakeProject) -> MakeTrial:
+    """Makes trials of faults in projects that `make` makes."""
+
+    def make_trial(broker: Broker, title: str, *apps: str, more: str = "", **options: Any) -> Trial:
+        return Trial(make(broker, settings=settings(*apps, more=more, **options)), title)
+
+    return make_trial
+
+
+@pytest.fixture
+def make_trial(make_project: MakeProject) -> MakeTrial:
+    """`make_trial(broker, title, app, …, more="…", max_deliveries=…)`: a project of its own to be judged."""
+    return trials(make_project)
+
+
+@pytest.fixture(scope="module")
+def make_lasting_trial(make_lasting_project: MakeProject) -> MakeTrial:
+    """The same, for trials that all tests of a module share."""
+    return trials(make_lasting_project)

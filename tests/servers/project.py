@@ -92,7 +92,7 @@ class Project:
     def env(self) -> dict[str, str]:
         """The environment of the project's processes."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("CELERY", "DJANGO"))}
-        paths = [str(self.folder), str(SOURCE), *filter(None, [inherited.get("PYTHONPATH")])]
+        paths = [str(self.folder), str(SOURCE), str(SOURCE.parent), *filter(None, [inherited.get("PYTHONPATH")])]
         return {
             **inherited,
             "PYTHONPATH": os.pathsep.join(paths),
