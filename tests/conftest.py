@@ -138,22 +138,26 @@ def worker_kind(request: pytest.FixtureRequest) -> Kind:
     return kind
 
 
-def trials(make: MakeProject) -> MakeTrial:
-    """Makes trials of faults in projects that `make` makes."""
+def trials(make: MakeProject) -> Iterator[MakeTrial]:
+    """Makes trials of faults in projects that `make` makes, and closes them at the end."""
+    made: list[Trial] = []
 
     def make_trial(broker: Broker, title: str, *apps: str, more: str = "", **options: Any) -> Trial:
-        return Trial(make(broker, settings=settings(*apps, more=more, **options)), title)
+        made.append(Trial(make(broker, settings=settings(*apps, more=more, **options)), title))
+        return made[-1]
 
-    return make_trial
+    yield make_trial
+    for trial in made:
+        trial.close()
 
 
 @pytest.fixture
-def make_trial(make_project: MakeProject) -> MakeTrial:
+def make_trial(make_project: MakeProject) -> Iterator[MakeTrial]:
     """`make_trial(broker, title, app, …, more="…", max_deliveries=…)`: a project of its own to be judged."""
-    return trials(make_project)
+    yield from trials(make_project)
 
 
 @pytest.fixture(scope="module")
-def make_lasting_trial(make_lasting_project: MakeProject) -> MakeTrial:
+def make_lasting_trial(make_lasting_project: MakeProject) -> Iterator[MakeTrial]:
     """The same, for trials that all tests of a module share."""
-    return trials(make_lasting_project)
+    yield from trials(make_lasting_project)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from checker.journal import Line, Reader
@@ -55,17 +55,36 @@ class Trial:
         self._effects = Reader(project.folder / "effects.jsonl")
         #: All that receivers wrote down, in the order in which they did.
         self.effects: list[Line] = []
+        self._sender: Process | None = None
 
     # Sending.
 
-    def send(self, signal: str, count: int = 1, **named: Any) -> list[str]:
-        """Sends from a process of its own until all is sent, and returns the tokens in their order."""
-        known = len(self._read().outcomes)
-        done = self.project.python(
-            "-m", "checker.sender", signal, "--count", str(count), "--named", json.dumps(named)
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return list(self._read().outcomes)[known:]
+    def send(self, signal: str, count: int = 1, *, options: Mapping[str, Any] | None = None, **named: Any) -> list[str]:
+        """Sends from a process that stays for the trial, and returns the tokens in their order.
+
+        Arguments:
+            signal: One of `signals.py`.
+            options: As `AsyncSignal.options` takes them.
+            named: The signal's arguments.
+        """
+        commands = self.project.folder / "commands"
+        if self._sender is None:
+            os.mkfifo(commands)
+            # Open for both ends: nobody waits for the other to come.
+            self._commands = os.open(commands, os.O_RDWR)
+            self._sender = self.project.start("-m", "checker.sender", "--commands", str(commands))
+        known, printed = len(self.read().outcomes), len(self._sender.output.splitlines())
+        command = {"signal": signal, "count": count, "options": dict(options or {}), "named": named}
+        os.write(self._commands, json.dumps(command).encode() + b"\n")
+        self._sender.wait_for("sent", since=printed)
+        return list(self.read().outcomes)[known:]
+
+    def close(self) -> None:
+        """Ends what is left of the trial."""
+        self.open_gate()
+        if self._sender is not None:
+            self._sender.kill()
+            os.close(self._commands)
 
     @contextlib.contextmanager
     def load(self, signal: str = "heard", threads: int = 2, rate: float | None = None) -> Iterator[Process]:
@@ -88,13 +107,18 @@ class Trial:
         try:
             yield worker
         finally:
-            worker.stop()
+            worker.kill()  # the trial is over, and a kill is quick
 
     def start_worker(
-        self, kind: Kind, *options: str, name: str = "", queues: Sequence[str] = (QUEUE,)
+        self,
+        kind: Kind,
+        *options: str,
+        name: str = "",
+        queues: Sequence[str] = (QUEUE,),
+        env: Mapping[str, str] | None = None,
     ) -> Worker:
         """Starts a worker that whoever asked for it stops."""
-        env = {**self.project.env, "CHECKER_WORKER": name or kind}
+        env = {**self.project.env, "CHECKER_WORKER": name or kind, **(env or {})}
         return Worker(self.project.folder, env, queues, options, kind=kind)
 
     def close_gate(self) -> None:
@@ -111,7 +135,8 @@ class Trial:
 
     # Looking.
 
-    def _read(self) -> Books:
+    def read(self) -> Books:
+        """The books, with what has been written down since."""
         self.books.sent(self._sends.new_lines())
         new = self._effects.new_lines()
         self.effects += new
@@ -120,7 +145,7 @@ class Trial:
 
     def seen(self, receiver: str, event: str = "done", token: str | None = None) -> list[Line]:
         """What a receiver wrote down so far."""
-        self._read()
+        self.read()
         return [
             line
             for line in self.effects
@@ -149,7 +174,7 @@ class Trial:
         """Waits until all that was accepted ran or is parked; False where that does not come about in time."""
 
         def done() -> bool:
-            return not self._read().missing() or (bool(self.dead()) and not self.books.missing())
+            return not self.read().missing() or (bool(self.dead()) and not self.books.missing())
 
         with contextlib.suppress(AssertionError):
             eventually(done, lambda: "", timeout=timeout)
@@ -157,7 +182,7 @@ class Trial:
 
     def verdict(self, **notes: object) -> Verdict:
         """Judges what is in the books by now, and prints the report."""
-        self._read()
+        self.read()
         self.dead()
         verdict = Verdict.of(self.title, self.books, PUBLISH_TIMEOUT, **notes)
         print(verdict, flush=True)
