@@ -131,7 +131,7 @@ def project(make_project: MakeProject, broker: Broker) -> Project:
     return make_project(broker)
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def worker_kind(request: pytest.FixtureRequest) -> Kind:
     """Each of the two workers in turn: Celery's own, and ours."""
     kind: Kind = request.param
