@@ -51,7 +51,7 @@ class Outage:
                 bring_about()
                 for kind, trial in self._trials.items():
                     with self._noted(kind):
-                        trial.wait_for("second", len(trial.seen("second")) + AFTER)
+                        trial.wait_for("second", trial.count("second") + AFTER)
             for kind, trial in self._trials.items():
                 with self._noted(kind):
                     trial.drained()

@@ -68,9 +68,8 @@ def test_a_process_of_the_pool_is_killed(make_trial: MakeTrial, worker_kind: Kin
         trial.send("heard", 3)
         os.kill(began["pid"], signal.SIGKILL)
         trial.open_gate()
-        [done] = trial.wait_for("at_the_gate")
+        trial.wait_for("at_the_gate")
         trial.wait_for("second", 3)
-    assert done["attempt"] > began["attempt"]
     trial.verdict().require()
 
 

@@ -74,7 +74,9 @@ ROWS: dict[int, Row] = {
         "all that it held runs within seconds",
         {("stock", "redis"): _AN_HOUR, ("stock", "sqlite"): _NEVER},
     ),
-    2: Row("a process of the pool is killed while a receiver runs", "the message comes again, a bounded number of times"),
+    2: Row(
+        "a process of the pool is killed while a receiver runs", "the message comes again, a bounded number of times"
+    ),
     3: Row(
         "a worker is killed between taking a message and knowing of it",
         "the message runs",
@@ -98,7 +100,9 @@ ROWS: dict[int, Row] = {
         {
             "rabbitmq": left_out("another row"),
             "sqlite": _NO_SERVER,
-            ("stock", "redis"): but("what was taken but not recorded at that moment is lost: one message for each worker"),
+            ("stock", "redis"): but(
+                "what was taken but not recorded at that moment is lost: one message for each worker"
+            ),
         },
     ),
     8: Row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from servers.project import Project
 from servers.worker import Kind, Worker
 
 QUEUE = "checked"
+#: How many of the last effects a trial remembers word for word; the books count them all.
+REMEMBERED = 20_000
 #: The deadline of the checker's sends, in seconds.
 PUBLISH_TIMEOUT = 2.0
 
@@ -32,7 +35,7 @@ def settings(*apps: str, more: str = "", **options: Any) -> str:
     return "\n".join(
         [
             f"INSTALLED_APPS = [*INSTALLED_APPS, *{installed!r}]",
-            f"ASYNC_SIGNALS = {({'publish_timeout': PUBLISH_TIMEOUT} | options)!r}",
+            f"ASYNC_SIGNALS = { ({'publish_timeout': PUBLISH_TIMEOUT} | options)!r}",
             more,
         ]
     )
@@ -53,8 +56,9 @@ class Trial:
         self.gate = project.folder / "gate"
         self._sends = Reader(project.folder / "sends.jsonl")
         self._effects = Reader(project.folder / "effects.jsonl")
-        #: All that receivers wrote down, in the order in which they did.
-        self.effects: list[Line] = []
+        #: What receivers wrote down, in the order in which they did.
+        self.effects: deque[Line] = deque(maxlen=REMEMBERED)
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._sender: Process | None = None
 
     # Sending.
@@ -140,6 +144,7 @@ class Trial:
         self.books.sent(self._sends.new_lines())
         new = self._effects.new_lines()
         self.effects += new
+        self._counts.update((line["receiver"], line["event"]) for line in new)
         self.books.ran(new)
         return self.books
 
@@ -152,13 +157,20 @@ class Trial:
             if (line["receiver"], line["event"]) == (receiver, event) and token in {None, line["token"]}
         ]
 
+    def count(self, receiver: str, event: str = "done", token: str | None = None) -> int:
+        """How often a receiver wrote something down so far."""
+        if token is not None:
+            return len(self.seen(receiver, event, token))
+        self.read()
+        return self._counts[receiver, event]
+
     def wait_for(
         self, receiver: str, count: int = 1, event: str = "done", *, token: str | None = None, timeout: float = 60
     ) -> list[Line]:
         """Waits until a receiver wrote something down so many times."""
         eventually(
-            lambda: len(self.seen(receiver, event, token)) >= count,
-            lambda: f"{count} × {receiver} {event}; seen: {self.effects[-20:]}",
+            lambda: self.count(receiver, event, token) >= count,
+            lambda: f"{count} × {receiver} {event}; seen: {list(self.effects)[-20:]}",
             timeout=timeout,
         )
         return self.seen(receiver, event, token)

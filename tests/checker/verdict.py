@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,8 +27,10 @@ class Books:
     seconds: dict[str, float] = field(default_factory=dict)
     #: How often each receiver finished, by token and receiver.
     effects: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: The ids that a token's message had.
-    ids: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    #: The id that a token's message had first.
+    ids: dict[str, str] = field(default_factory=dict)
+    #: All ids of those that had more than one.
+    renamed: dict[str, set[str]] = field(default_factory=dict)
     #: Which worker finished how many.
     workers: Counter[str] = field(default_factory=Counter)
     #: Token to why it is parked.
@@ -43,16 +45,18 @@ class Books:
                 continue
             self.outcomes[token] = line["outcome"]
             self.seconds[token] = line["seconds"]
-            if line["id"]:
-                self.ids[token].add(line["id"])
+            self._named(token, line["id"])
 
     def ran(self, lines: Iterable[Line]) -> None:
         for line in lines:
             if line["event"] == "done":
                 self.effects[line["token"], line["receiver"]] += 1
                 self.workers[line.get("worker") or "?"] += 1
-            if line["id"]:
-                self.ids[line["token"]].add(line["id"])
+            self._named(line["token"], line["id"])
+
+    def _named(self, token: str, task_id: str | None) -> None:
+        if task_id and self.ids.setdefault(token, task_id) != task_id:
+            self.renamed.setdefault(token, {self.ids[token]}).add(task_id)
 
     def missing(self) -> dict[str, list[str]]:
         """The tokens that were accepted and are neither done nor parked, with the receivers that have not run."""
@@ -106,7 +110,7 @@ class Verdict:
             lost=books.missing(),
             invented=invented,
             late={token: seconds for token, seconds in books.seconds.items() if seconds > deadline + GRACE},
-            renamed={token: ids for token, ids in books.ids.items() if len(ids) > 1},
+            renamed=books.renamed,
             duplicates=Counter({key: count - 1 for key, count in books.effects.items() if count > 1}),
             parked=Counter(books.dead.values()),
             workers=books.workers,

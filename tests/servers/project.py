@@ -198,17 +198,28 @@ class Project:
     def replay(self, queue: str, order: Sequence[int]) -> None:
         """Puts the messages of a queue back, in this order and as often as they stand in it."""
         messages = self.take(queue)
+        for message in [messages[number] for number in order]:
+            properties = {key: value for key, value in message.properties.items() if key in _REPLAYED}
+            self.put(queue, message.body, message.headers, message.content_type, message.content_encoding, **properties)
+
+    def put(
+        self,
+        queue: str,
+        body: bytes,
+        headers: Mapping[str, Any],
+        content_type: str = "application/json",
+        content_encoding: str = "utf-8",
+        **properties: Any,
+    ) -> None:
+        """Puts any bytes into a queue that is there, as a message with these headers."""
         assert self.url is not None
         with kombu.Connection(self.url) as connection, connection.channel() as channel:
-            for number in order:
-                message = messages[number]
-                properties = {key: value for key, value in message.properties.items() if key in _REPLAYED}
-                kombu.Producer(channel).publish(
-                    message.body,
-                    exchange="",
-                    routing_key=queue,
-                    content_type=message.content_type,
-                    content_encoding=message.content_encoding,
-                    headers=message.headers,
-                    **properties,
-                )
+            kombu.Producer(channel).publish(
+                body,
+                exchange="",
+                routing_key=queue,
+                content_type=content_type,
+                content_encoding=content_encoding,
+                headers=dict(headers),
+                **properties,
+            )
