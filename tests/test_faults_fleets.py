@@ -28,7 +28,7 @@ DRAINED = 90.0
 @pytest.mark.timeout(240 + 2 * LASTS)
 @pytest.mark.parametrize("kinds", [("ours", "ours"), ("stock", "ours")], ids=["ours", "mixed"])
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
-def test_a_workers.killed_at_random(
+def test_a_fleet_killed_at_random(
     make_trial: MakeTrial, broker: Broker, kinds: tuple[Kind, ...], request: pytest.FixtureRequest
 ) -> None:
     """Whoever is known to lose what it holds when it is killed stays alive, and shares the queue all the same."""

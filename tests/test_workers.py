@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from checker.guarantees import brought_about, cell
+from checker.guarantees import Cell, brought_about, cell
 from checker.trial import QUEUE, MakeTrial, Trial
 from servers.eventually import eventually
 from servers.project import Broker
@@ -277,8 +277,9 @@ class TestStopping:
 
 
 @brought_about(22)
-def test_forked_senders(make_trial: MakeTrial, worker_kind: Kind, broker: Broker) -> None:
+def test_forked_senders(make_trial: MakeTrial, worker_kind: Kind, broker: Broker, cell: Cell) -> None:
     """Parent and child both send after a fork, and the worker runs what each has sent."""
+    assert cell.holds
     trial = make_trial(broker, f"22: senders that fork, to a {worker_kind} worker")
     trial.project.run(
         """
