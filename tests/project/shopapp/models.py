@@ -129,3 +129,10 @@ def kills_its_process(sender: Any, **kwargs: Any) -> None:
 @receiver((signals.about_a_row, signals.skipping, signals.without_rows))
 def looks_at_the_row(sender: Any, order: Order | None, **kwargs: Any) -> None:
     record("looks_at_the_row", sender, reference=order and order.reference)
+
+
+@receiver(signals.waiting)
+def waits(sender: Any, path: str, **kwargs: Any) -> None:
+    record("waits", sender, path=path)
+    with open(path) as pipe:
+        pipe.read()
