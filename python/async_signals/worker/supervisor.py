@@ -101,8 +101,8 @@ class Supervisor:
         self._came: list[signal.Signals] = []
         self._proven = self._is_ready = self._stopping = False
         self._false_starts = 0
-        #: When it was told to stop last.
-        self._told_at = float("-inf")
+        #: What told it to stop last, and when.
+        self._told: tuple[signal.Signals | None, float] = (None, 0.0)
         #: When what is left is killed.
         self._deadline: float | None = None
         self._exit_code = 0
@@ -254,14 +254,13 @@ class Supervisor:
     def _obey(self) -> None:
         while self._came:
             came, now = self._came.pop(0), time.monotonic()
-            is_echo = now - self._told_at < _ECHO
             if came == signal.SIGHUP:
                 logger.warning("SIGHUP: the processes are replaced")
                 for process in self._processes():
                     process.say(b"t")
                 continue
-            self._told_at = now
-            if came != signal.SIGQUIT and is_echo:
+            (last, at), self._told = self._told, (came, now)
+            if came == last and now - at < _ECHO:
                 continue
             if self._stopping or came == signal.SIGQUIT:
                 logger.warning("%s: stopping at once; what is not finished goes back into its queue", came.name)
