@@ -64,6 +64,11 @@ test-python: ## Run the Python tests against what is built
 	@mkdir -p $(LOGS)
 	@$(PY) -m pytest --junitxml=$(LOGS)/pytest.xml $(PYTEST_ARGS) 2>&1 | tee $(LOGS)/pytest.log
 
+.PHONY: soak
+soak: servers build ## Keep our worker under full load for ten minutes on each broker, and kill fleets for as long
+	$(call say,our worker under load)
+	@ASYNC_SIGNALS_SOAK=600 $(PY) -m pytest -s tests/test_soak.py tests/test_faults_fleets.py $(PYTEST_ARGS)
+
 .PHONY: test-djangos
 test-djangos: wheel ## Run the Python tests on newer Djangos (6.0 and 6.1 need a Python >= 3.12)
 	@python="$(PYTHON)"; python="$${python:-$$(scripts/find-python.sh 3.12)}"; \

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from checker.trial import MakeTrial, Trial, settings
 from servers import rabbitmq, redis
 from servers.project import Broker, Project
 from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
 from servers.sqlite import SqliteBroker
+from servers.worker import KINDS, Kind
 
 # A project of its own, whose tests are run in processes of their own.
 collect_ignore = ["project"]
@@ -127,3 +129,35 @@ def make_lasting_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
 def project(make_project: MakeProject, broker: Broker) -> Project:
     """A project on each of the brokers in turn, without a worker."""
     return make_project(broker)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def worker_kind(request: pytest.FixtureRequest) -> Kind:
+    """Each of the two workers in turn: Celery's own, and ours."""
+    kind: Kind = request.param
+    return kind
+
+
+def trials(make: MakeProject) -> Iterator[MakeTrial]:
+    """Makes trials of faults in projects that `make` makes, and closes them at the end."""
+    made: list[Trial] = []
+
+    def make_trial(broker: Broker, title: str, *apps: str, more: str = "", **options: Any) -> Trial:
+        made.append(Trial(make(broker, settings=settings(*apps, more=more, **options)), title))
+        return made[-1]
+
+    yield make_trial
+    for trial in made:
+        trial.close()
+
+
+@pytest.fixture
+def make_trial(make_project: MakeProject) -> Iterator[MakeTrial]:
+    """`make_trial(broker, title, app, …, more="…", max_deliveries=…)`: a project of its own to be judged."""
+    yield from trials(make_project)
+
+
+@pytest.fixture(scope="module")
+def make_lasting_trial(make_lasting_project: MakeProject) -> Iterator[MakeTrial]:
+    """The same, for trials that all tests of a module share."""
+    yield from trials(make_lasting_project)

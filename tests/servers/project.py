@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any, Protocol
 
+import amqp
 import kombu
 
 from servers.effects import Effects
@@ -22,6 +23,8 @@ from servers.worker import QUEUES, Worker
 SOURCE = Path(__file__).parents[1] / "project"
 REPORT = "snippet-report: "
 
+#: The properties of a message that are its sender's, and not of one delivery.
+_REPLAYED = ("correlation_id", "reply_to", "delivery_mode", "priority", "expiration")
 #: The databases as they are after migrating, by alias and whether our app is installed: once for all tests.
 _migrated: dict[tuple[str, bool], bytes] = {}
 
@@ -92,7 +95,7 @@ class Project:
     def env(self) -> dict[str, str]:
         """The environment of the project's processes."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("CELERY", "DJANGO"))}
-        paths = [str(self.folder), str(SOURCE), *filter(None, [inherited.get("PYTHONPATH")])]
+        paths = [str(self.folder), str(SOURCE), str(SOURCE.parent), *filter(None, [inherited.get("PYTHONPATH")])]
         return {
             **inherited,
             "PYTHONPATH": os.pathsep.join(paths),
@@ -165,6 +168,15 @@ class Project:
         finally:
             worker.stop()
 
+    @contextlib.contextmanager
+    def our_worker(self, queues: Sequence[str] = QUEUES, options: Sequence[str] = ()) -> Iterator[Worker]:
+        """`async-signals worker`, for as long as the block runs."""
+        worker = Worker(self.folder, self.env, queues, options, "ours")
+        try:
+            yield worker
+        finally:
+            worker.stop()
+
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """Starts the project's Python and leaves it running; whoever starts it stops it."""
         return Process([sys.executable, *arguments], env={**self.env, **(env or {})}, cwd=self.folder)
@@ -181,10 +193,42 @@ class Project:
         return [arguments[name] for arguments in carried if name in arguments]
 
     def take(self, queue: str) -> list[kombu.Message]:
-        """Takes all messages out of a queue, read as Celery reads them."""
+        """Takes all messages out of a queue, read as Celery reads them; a queue that is not there holds none."""
         assert self.url is not None
         with (
             kombu.Connection(self.url, transport_options=dict(self.transport_options)) as connection,
             connection.channel() as channel,
         ):
-            return list(iter(lambda: kombu.Queue(queue, channel=channel).get(no_ack=True, accept=["json"]), None))
+            try:
+                return list(iter(lambda: kombu.Queue(queue, channel=channel).get(no_ack=True, accept=["json"]), None))
+            except amqp.exceptions.NotFound:
+                return []
+
+    def replay(self, queue: str, order: Sequence[int]) -> None:
+        """Puts the messages of a queue back, in this order and as often as they stand in it."""
+        messages = self.take(queue)
+        for message in [messages[number] for number in order]:
+            properties = {key: value for key, value in message.properties.items() if key in _REPLAYED}
+            self.put(queue, message.body, message.headers, message.content_type, message.content_encoding, **properties)
+
+    def put(
+        self,
+        queue: str,
+        body: bytes,
+        headers: Mapping[str, Any],
+        content_type: str = "application/json",
+        content_encoding: str = "utf-8",
+        **properties: Any,
+    ) -> None:
+        """Puts any bytes into a queue that is there, as a message with these headers."""
+        assert self.url is not None
+        with kombu.Connection(self.url) as connection, connection.channel() as channel:
+            kombu.Producer(channel).publish(
+                body,
+                exchange="",
+                routing_key=queue,
+                content_type=content_type,
+                content_encoding=content_encoding,
+                headers=dict(headers),
+                **properties,
+            )

@@ -68,6 +68,11 @@ class RedisServer:
             lists = [key for key in client.keys("*") if client.type(key) == b"list"]
             return {key.decode(): client.llen(key) for key in lists}
 
+    def put_raw(self, url: str, queue: str, raw: bytes) -> None:
+        """Puts bytes where an envelope is expected."""
+        with self.client(url) as client:
+            client.lpush(queue, raw)
+
     def version(self) -> str:
         with self.client(self.url()) as client:
             return str(client.info("server")["redis_version"])

@@ -1,32 +1,48 @@
-"""A stock Celery worker of the test project, in processes of its own."""
+"""A worker of the test project, of either kind, in processes of its own."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from servers.process import Process
 
 QUEUES = ("celery", "high_priority")
 
+#: A stock `celery worker`, or `async-signals worker`.
+Kind = Literal["stock", "ours"]
+KINDS: tuple[Kind, ...] = ("stock", "ours")
+
+_PROGRAMS: dict[Kind, tuple[str, ...]] = {
+    "stock": ("-m", "celery", "-A", "proj", "worker", "--without-gossip", "--without-mingle"),
+    "ours": ("-m", "async_signals", "worker", "-A", "proj"),
+}
+
 
 class Worker:
-    """Starts `celery worker` on some queues and returns when it is ready.
+    """Starts a worker on some queues and returns when it is ready.
 
     Arguments:
         folder: the project's folder.
         env: the whole environment, as the project has it.
         queues: the queues that it reads.
-        options: more of the command's own options.
+        options: more of the command's own options, which both kinds have in common.
+        kind: which worker.
     """
 
     def __init__(
-        self, folder: Path, env: Mapping[str, str], queues: Sequence[str] = QUEUES, options: Sequence[str] = ()
+        self,
+        folder: Path,
+        env: Mapping[str, str],
+        queues: Sequence[str] = QUEUES,
+        options: Sequence[str] = (),
+        kind: Kind = "stock",
     ) -> None:
+        self.kind = kind
         self._command = [
-            *(sys.executable, "-m", "celery", "--app", "proj", "worker", "--queues", ",".join(queues)),
-            *("--concurrency", "1", "--loglevel", "INFO", "--without-gossip", "--without-mingle", *options),
+            *(sys.executable, *_PROGRAMS[kind], "-Q", ",".join(queues), "-c", "1", "-l", "INFO", *options),
         ]
         self._folder, self._env = folder, env
         self.start()
@@ -34,7 +50,11 @@ class Worker:
     def start(self) -> None:
         """Starts it, again after a `kill` or a `stop`."""
         self.process = Process(self._command, env=self._env, cwd=self._folder)
-        self.process.wait_for(" ready.")
+        try:
+            self.process.wait_for(" ready.")
+        except AssertionError:
+            self.process.kill()
+            raise
 
     @property
     def output(self) -> str:
@@ -44,6 +64,6 @@ class Worker:
         """kill -9, pool and all."""
         self.process.kill()
 
-    def stop(self) -> int:
-        """A warm shutdown, as a deployment does it."""
-        return self.process.stop()
+    def stop(self, timeout: float = 15) -> int:
+        """A warm shutdown, as a deployment does it; what is left after `timeout` seconds is killed."""
+        return self.process.stop(timeout)

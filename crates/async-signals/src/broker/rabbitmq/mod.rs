@@ -11,6 +11,7 @@
 mod consumer;
 mod declare;
 mod deliveries;
+mod depth;
 mod error;
 mod headers;
 mod incoming;

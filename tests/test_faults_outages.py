@@ -1,0 +1,174 @@
+"""Brokers that stop, hang or are restarted under load: workers go on by themselves, and nothing is lost.
+
+An outage takes its time, so both workers go through it together, each with a project and a sender of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from checker.guarantees import Cell, brought_about
+from checker.trial import MakeTrial, Trial
+from conftest import need
+from servers import rabbitmq, redis
+from servers.eventually import eventually
+from servers.rabbitmq import RabbitmqServer
+from servers.redis import RedisServer
+from servers.worker import KINDS, Kind, Worker
+
+Mortal = RedisServer | RabbitmqServer
+#: For how long a broker stands still, in seconds; a minute's run takes the whole 30.
+STANDSTILL = 30.0 if "ASYNC_SIGNALS_SOAK" in os.environ else 8.0
+#: How many sends a second each worker is under.
+RATE = 50.0
+#: How many signals must have run before, and again after the outage.
+BEFORE, AFTER = 20, 40
+
+
+class Outage:
+    """What came of an outage, by worker."""
+
+    def __init__(self, make_trial: MakeTrial, server: Mortal, title: str, bring_about: Callable[[], None]) -> None:
+        self._trials: dict[Kind, Trial] = {}
+        self._workers: dict[Kind, Worker] = {}
+        self._troubles: dict[Kind, BaseException] = {}
+        with contextlib.ExitStack() as running:
+            for kind in KINDS:
+                with self._noted(kind):
+                    trial = make_trial(server, title.format(kind))
+                    self._workers[kind] = running.enter_context(trial.worker(kind))
+                    self._trials[kind] = trial
+            with contextlib.ExitStack() as sending:
+                for kind, trial in self._trials.items():
+                    with self._noted(kind):
+                        sending.enter_context(trial.load(rate=RATE))
+                        trial.wait_for("second", BEFORE)
+                bring_about()
+                for kind, trial in self._trials.items():
+                    with self._noted(kind):
+                        trial.wait_for("second", trial.count("second") + AFTER)
+            for kind, trial in self._trials.items():
+                with self._noted(kind):
+                    trial.drained()
+                    assert self._workers[kind].process.running()
+
+    @contextlib.contextmanager
+    def _noted(self, kind: Kind) -> Iterator[None]:
+        """What goes wrong for one worker is told by its test, and does not keep the other from its own."""
+        if kind not in self._troubles:
+            try:
+                yield
+            except Exception as trouble:
+                self._troubles[kind] = trouble
+        else:
+            yield
+
+    def trial(self, kind: Kind) -> Trial:
+        """The trial of one worker. Raises what went wrong in it."""
+        if kind in self._troubles:
+            raise self._troubles[kind]
+        return self._trials[kind]
+
+
+@pytest.fixture(scope="session")
+def mortal_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """It has on disk whatever it has answered."""
+    need(redis.program(), "redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"), ["--appendonly", "yes", "--appendfsync", "always"])
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mortal_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitmqServer]:
+    need(rabbitmq.program(), "rabbitmq-server")
+    server = RabbitmqServer(tmp_path_factory.mktemp("rabbitmq"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest) -> Mortal:
+    """A server that only these tests use."""
+    server: Mortal = request.getfixturevalue(f"mortal_{request.param}")
+    return server
+
+
+@pytest.fixture(scope="module")
+def stopped(make_lasting_trial: MakeTrial, broker: Mortal) -> Outage:
+    def stop() -> None:
+        broker.process.pause()
+        threading.Event().wait(STANDSTILL)  # the fault itself
+        broker.process.resume()
+
+    return Outage(make_lasting_trial, broker, f"6: {type(broker).__name__} stopped under a {{}} worker", stop)
+
+
+@pytest.fixture(scope="module")
+def restarted(make_lasting_trial: MakeTrial, broker: Mortal) -> Outage:
+    def restart() -> None:
+        broker.kill()
+        broker.start()
+
+    return Outage(make_lasting_trial, broker, f"7, 8: {type(broker).__name__} restarted under a {{}} worker", restart)
+
+
+@brought_about(6)
+def test_the_broker_stops_for_a_while(stopped: Outage, worker_kind: Kind, cell: Cell) -> None:
+    assert cell.holds
+    stopped.trial(worker_kind).verdict().require()
+
+
+@brought_about(7)
+def test_redis_is_restarted(restarted: Outage, worker_kind: Kind, cell: Cell) -> None:
+    verdict = restarted.trial(worker_kind).verdict()
+    verdict.require(lost_at_most=0 if cell.holds else 1)
+
+
+@brought_about(8)
+def test_rabbitmq_is_restarted(restarted: Outage, worker_kind: Kind, cell: Cell) -> None:
+    assert cell.holds
+    restarted.trial(worker_kind).verdict().require()
+
+
+@pytest.fixture(scope="module")
+def impatient(broker: RabbitmqServer) -> Iterator[RabbitmqServer]:
+    """RabbitMQ that closes a channel whose consumer has held a message for two seconds."""
+
+    def wait_at_most(milliseconds: int, look_every: int) -> None:
+        broker.control(
+            "eval",
+            f"application:set_env(rabbit, consumer_timeout, {milliseconds}),"
+            f" application:set_env(rabbit, channel_tick_interval, {look_every}).",
+        )
+
+    wait_at_most(2_000, 500)
+    yield broker
+    wait_at_most(1_800_000, 60_000)
+
+
+@brought_about(21)
+def test_a_receiver_slower_than_consumer_timeout(
+    make_trial: MakeTrial, impatient: RabbitmqServer, worker_kind: Kind, cell: Cell
+) -> None:
+    assert cell.holds
+    trial = make_trial(impatient, f"21: a receiver of a {worker_kind} worker slower than consumer_timeout")
+    trial.close_gate()
+    with trial.worker(worker_kind, "-c", "2") as worker:
+        printed = len(impatient.process.output.splitlines())
+        trial.send("gated")
+        trial.wait_for("at_the_gate", event="began")
+        # The channel is closed, and the message goes back: it begins again, or the worker knows that it runs still.
+        impatient.process.wait_for("Timeout value used", since=printed)
+        trial.open_gate()
+        trial.send("heard", 3)
+        trial.wait_for("second", 3)
+        trial.wait_for("at_the_gate")
+        eventually(lambda: trial.project.queues() == {}, "an empty queue")
+        assert worker.process.running()
+    trial.verdict().require()
