@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
+from asgiref.sync import async_to_sync, sync_to_async
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -104,12 +105,12 @@ class Child:
     def _run(self, worker: Worker, receiver: Receiver) -> int:
         worker.start()
         threads = [
-            threading.Thread(target=self._run_thread, args=(worker, receiver), name=f"receivers-{number}")
+            threading.Thread(target=self._run_beside_loop, args=(worker, receiver), name=f"receivers-{number}")
             for number in range(2, self._plan.options.threads + 1)
         ]
         for thread in threads:
             thread.start()
-        self._run_thread(worker, receiver, main=True)
+        self._run_beside_loop(worker, receiver, main=True)
         try:
             worker.join()
         except SignalNotSent as error:
@@ -120,7 +121,13 @@ class Child:
             return 1
         return 0
 
-    def _run_thread(self, worker: Worker, receiver: Receiver, main: bool = False) -> None:
+    def _run_beside_loop(self, worker: Worker, receiver: Receiver, main: bool = False) -> None:
+        # The calling thread runs receivers; an event loop waits beside it for as long, in a thread of its own.
+        # Every async_to_sync below then finds that loop, and need not make one for each message; and what
+        # coroutines ask the database is asked in the calling thread, over the connection that it has.
+        async_to_sync(sync_to_async(self._run_thread))(worker, receiver, main)
+
+    def _run_thread(self, worker: Worker, receiver: Receiver, main: bool) -> None:
         try:
             worker.run(receiver, main)
         except BaseException as error:

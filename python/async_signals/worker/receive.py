@@ -87,7 +87,7 @@ class Receiver:
 
     def _failed(self, job: Job, name: str, failures: list[Failure]) -> list[dict[str, Any]]:
         failed = summary(name, failures)
-        logger.error("Signal %s[%s]: %s", name, job.id, failed)
+        logger.error("Message %s: %s", job.id, failed)
         if self._events.wanted:
             # Celery's word for it, also where receivers are tried again: that is another message.
             self._events.failed(job, failed)

@@ -24,6 +24,8 @@ logger = logging.getLogger("async_signals.worker")
 
 #: How much longer than they are given processes may take to end, before they are killed, in seconds.
 _GRACE = 5.0
+#: A signal that comes again within so many seconds is the same one, sent to the program and to its group.
+_ECHO = 0.5
 #: How many processes in a row may die before one has reached the broker.
 _FALSE_STARTS = 3
 
@@ -99,6 +101,8 @@ class Supervisor:
         self._came: list[signal.Signals] = []
         self._proven = self._is_ready = self._stopping = False
         self._false_starts = 0
+        #: What told it to stop last, and when.
+        self._told: tuple[signal.Signals | None, float] = (None, 0.0)
         #: When what is left is killed.
         self._deadline: float | None = None
         self._exit_code = 0
@@ -249,12 +253,16 @@ class Supervisor:
 
     def _obey(self) -> None:
         while self._came:
-            came = self._came.pop(0)
+            came, now = self._came.pop(0), time.monotonic()
             if came == signal.SIGHUP:
                 logger.warning("SIGHUP: the processes are replaced")
                 for process in self._processes():
                     process.say(b"t")
-            elif self._stopping or came == signal.SIGQUIT:
+                continue
+            (last, at), self._told = self._told, (came, now)
+            if came == last and now - at < _ECHO:
+                continue
+            if self._stopping or came == signal.SIGQUIT:
                 logger.warning("%s: stopping at once; what is not finished goes back into its queue", came.name)
                 self._begin_to_stop(came.name, "Cold", b"q", 1)
             else:

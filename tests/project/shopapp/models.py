@@ -9,7 +9,7 @@ from django.dispatch import receiver
 
 from async_signals import current_delivery
 from async_signals import signals as async_signals
-from shopapp import signals, tries  # noqa: F401 - connects more receivers
+from shopapp import at_work, signals, tries  # noqa: F401 - connects more receivers
 from shopapp.effects import record
 
 

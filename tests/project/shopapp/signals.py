@@ -42,3 +42,10 @@ kept_once = AsyncSignal(retry={"max": 2, "base": 0.1})
 
 # Its receiver waits for what somebody writes into a pipe.
 waiting = AsyncSignal()
+
+# For what a worker does with its processes and threads.
+held_up = AsyncSignal()
+limited = AsyncSignal()
+touching = AsyncSignal()
+awaited = AsyncSignal()
+ending = AsyncSignal()
