@@ -11,9 +11,8 @@ from uuid import uuid4
 import pytest
 
 from conftest import MakeProject
-from servers.process import Process
 from servers.project import Broker, Project
-from servers.workers import KINDS, worker
+from servers.worker import KINDS, Kind, Worker
 
 SETTINGS = """
     CELERY_RESULT_BACKEND = f"db+sqlite:///{shared._folder / 'results.sqlite3'}"
@@ -22,23 +21,24 @@ SETTINGS = """
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    chosen: Kind = request.param
+    return chosen
 
 
 @pytest.fixture(scope="module")
-def lasting(make_lasting_project: MakeProject, broker: Broker, kind: str) -> Project:
+def lasting(make_lasting_project: MakeProject, broker: Broker, kind: Kind) -> Project:
     return make_lasting_project(broker, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def running(lasting: Project, kind: str) -> Iterator[Process]:
-    with worker(lasting, kind, ["--hostname", "shop@%h"]) as process:
-        yield process
+def running(lasting: Project, kind: Kind) -> Iterator[Worker]:
+    with lasting.worker(kind=kind, options=["--hostname", "shop@%h"]) as worker:
+        yield worker
 
 
 @pytest.fixture
-def shop(lasting: Project, running: Process) -> Project:
+def shop(lasting: Project, running: Worker) -> Project:
     """A project with a worker, which all tests share."""
     return lasting
 
@@ -158,34 +158,46 @@ def test_signals_between_tasks(shop: Project) -> None:
     )
 
 
+def test_a_stop_waits_for_a_task_that_was_acknowledged_before_it_ran(
+    make_project: MakeProject, broker: Broker, kind: Kind
+) -> None:
+    project = make_project(broker)
+    with project.worker(kind=kind) as worker:
+        ask(project, "tasks.take_long.delay(2.5)")
+        project.effects.wait_for(1, "take_long")
+        assert worker.stop() == 0
+    assert [effect["arguments"]["ended"] for effect in project.effects.seen("take_long")] == [False, True]
+    assert project.queues() == {}
+
+
 class TestWhatCannotRun:
     """Celery's own worker acknowledges it with a line in its log; ours parks it."""
 
     @pytest.fixture(autouse=True)
-    def _only_ours(self, kind: str) -> None:
+    def _only_ours(self, kind: Kind) -> None:
         if kind != "ours":
             pytest.skip("a stock worker loses such messages")
 
-    def parked(self, shop: Project, running: Process, sent: str) -> dict[str, Any]:
-        running.wait_for(sent)
+    def parked(self, shop: Project, running: Worker, sent: str) -> dict[str, Any]:
+        running.process.wait_for(sent)
         (message,) = shop.take("celery.dead")
         assert message.headers["id"] == sent
         parked: dict[str, Any] = message.headers["async_signals"]["parked"]
         assert parked["queue"] == "celery"
         return parked
 
-    def test_an_unknown_task(self, shop: Project, running: Process) -> None:
+    def test_an_unknown_task(self, shop: Project, running: Worker) -> None:
         sent = ask(shop, "from proj.celery import app; result = app.send_task('nobody.knows', [1]).id")
         assert self.parked(shop, running, sent)["kind"] == "UnknownTask"
 
-    def test_content_that_is_not_accepted(self, shop: Project, running: Process) -> None:
+    def test_content_that_is_not_accepted(self, shop: Project, running: Worker) -> None:
         sent = ask(shop, "result = tasks.add.apply_async([1, 2], serializer='pickle').id")
         parked = self.parked(shop, running, sent)
         assert parked["kind"] == "Refused"
         assert "pickle" in parked["reason"]
 
     @pytest.mark.parametrize("body", ["not json", json.dumps([[1, 2], {}]), json.dumps("text")])
-    def test_a_body_that_cannot_be_read(self, shop: Project, running: Process, body: str) -> None:
+    def test_a_body_that_cannot_be_read(self, shop: Project, running: Worker, body: str) -> None:
         sent = ask(
             shop,
             f"""

@@ -21,7 +21,7 @@ from servers.process import Process, free_port
 from servers.project import Broker, Project
 from servers.redis import RedisServer
 from servers.sqlite import SqliteBroker
-from servers.workers import KINDS, worker
+from servers.worker import KINDS, Kind, Worker
 
 #: Signals and tasks that go well, fail and are tried again. The last effect of it is that of `LAST`.
 SENDS = """
@@ -69,7 +69,7 @@ class TestEvents:
     def test_a_worker_says_when_it_comes_while_it_is_there_and_when_it_goes(
         self, shop: Project, events: Events
     ) -> None:
-        with worker(shop, "ours", ["--hostname", "shop@here"]):
+        with shop.worker(kind="ours", options=["--hostname", "shop@here"]):
             (online,) = events.wait_for("worker-online")
             events.wait_for("worker-heartbeat")
             shop.run("from shopapp.signals import my_signal; my_signal.send('web', number=1)")
@@ -91,11 +91,11 @@ class TestEvents:
         assert told["ours"] == told["stock"]
         assert [each["type"] for each in told["ours"]["failing"]] == ["task-failed", "task-received", "task-started"]
 
-    def _told(self, project: Project, kind: str) -> dict[str, list[dict[str, Any]]]:
+    def _told(self, project: Project, kind: Kind) -> dict[str, list[dict[str, Any]]]:
         """The events of each message, by their types, as far as they are not of the moment."""
         assert project.url is not None
         events = Events(project.url)
-        with worker(project, kind, ["--hostname", "shop@here", "--task-events"]):
+        with project.worker(kind=kind, options=["--hostname", "shop@here", "--task-events"]):
             sent = sent_and_done(project)
         events.wait_for("worker-offline")
         ended = ("task-succeeded", "task-failed")
@@ -110,7 +110,7 @@ class TestEvents:
 
     def test_monitors_switch_task_events_on_and_off(self, shop: Project, events: Events) -> None:
         send = "from shopapp.signals import my_signal; my_signal.send('web', number=1)"
-        with worker(shop, "ours"):
+        with shop.worker(kind="ours"):
             for command in ("enable_events", "disable_events"):
                 assert "task events" in celery(shop, "control", command)
                 shop.run(send)
@@ -148,11 +148,11 @@ def inspect(project: Project, command: str, *arguments: str) -> Any:
 
 class TestRemoteControl:
     @pytest.fixture
-    def running(self, shop: Project) -> Iterator[Process]:
-        with worker(shop, "ours", ["--hostname", "shop@here"]) as running:
+    def running(self, shop: Project) -> Iterator[Worker]:
+        with shop.worker(kind="ours", options=["--hostname", "shop@here"]) as running:
             yield running
 
-    def test_inspect(self, shop: Project, running: Process) -> None:
+    def test_inspect(self, shop: Project, running: Worker) -> None:
         assert "shop@here: OK" in celery(shop, "status")
         assert inspect(shop, "ping") == {"ok": "pong"}
         assert {"async_signals.propagate", "shopapp.tasks.add"} <= set(inspect(shop, "registered"))
@@ -167,13 +167,13 @@ class TestRemoteControl:
             "shopapp.tasks.fail": 1,
             "shopapp.tasks.third_time_lucky": 3,
         }
-        assert stats["pid"] == running.pid
+        assert stats["pid"] == running.process.pid
         assert stats["pool"]["max-concurrency"] == 1
         assert len(stats["pool"]["processes"]) == 1
         assert "password" not in stats["broker"]
 
     @pytest.mark.parametrize("kind", ["signal", "task"])
-    def test_what_runs_just_now(self, shop: Project, running: Process, kind: str) -> None:
+    def test_what_runs_just_now(self, shop: Project, running: Worker, kind: str) -> None:
         pipe = shop.folder / "pipe"
         os.mkfifo(pipe)
         sends = {
@@ -190,18 +190,18 @@ class TestRemoteControl:
         assert inspect(shop, "query_task", sent)[sent][0] == "active"
         pipe.write_text("enough")
 
-    def test_what_it_cannot_do_it_says(self, shop: Project, running: Process) -> None:
+    def test_what_it_cannot_do_it_says(self, shop: Project, running: Worker) -> None:
         assert "does not revoke" in celery(shop, "control", "revoke", "0d6b6c5e-6bd6-4b94-8b3f-3f4f2ba38f0b")
         assert "rate" in celery(shop, "control", "rate_limit", "shopapp.tasks.add", "1/m")
         assert "started" in celery(shop, "control", "pool_grow", "1")
 
-    def test_shutdown(self, shop: Project, running: Process) -> None:
+    def test_shutdown(self, shop: Project, running: Worker) -> None:
         celery(shop, "control", "shutdown")
-        assert running.wait(30) == 0
+        assert running.process.wait(30) == 0
 
     def test_it_can_be_switched_off(self, make_project: MakeProject, redis_server: RedisServer) -> None:
         project = make_project(redis_server, settings="CELERY_WORKER_ENABLE_REMOTE_CONTROL = False")
-        with worker(project, "ours"):
+        with project.worker(kind="ours"):
             assert "No nodes replied" in celery(project, "inspect", "ping", status=69)
 
 
@@ -226,10 +226,10 @@ def test_flower(shop: Project) -> None:
     try:
         flower.wait_for("Connected to")
         # Without -E: Flower asks for events by itself.
-        with worker(shop, "ours", ["--hostname", "shop@here"]) as running:
+        with shop.worker(kind="ours", options=["--hostname", "shop@here"]) as running:
             eventually("workers?status=1", lambda found: found.get("shop@here") is True)
             about = eventually("workers?refresh=1", lambda found: "stats" in found.get("shop@here", {}))["shop@here"]
-            assert about["stats"]["pid"] == running.pid
+            assert about["stats"]["pid"] == running.process.pid
             assert [queue["name"] for queue in about["active_queues"]] == ["celery", "high_priority"]
             assert any(task.startswith("async_signals.propagate") for task in about["registered"])
             celery(shop, "control", "enable_events")
@@ -252,7 +252,7 @@ def test_monitoring_survives_the_broker_and_never_hurts_the_worker(make_project:
     server = RedisServer(tmp_path, ["--appendonly", "yes", "--appendfsync", "always"])
     try:
         project = make_project(server)
-        with worker(project, "ours", ["--hostname", "shop@here", "--task-events"]):
+        with project.worker(kind="ours", options=["--hostname", "shop@here", "--task-events"]):
             project.run("from shopapp.signals import my_signal; my_signal.send('web', number=1)")
             project.effects.wait_for(1, "mine")
             server.kill()
@@ -270,7 +270,7 @@ def test_monitoring_survives_the_broker_and_never_hurts_the_worker(make_project:
 
 def test_without_a_transport_for_events_it_says_so_once(make_project: MakeProject, sqlite_broker: SqliteBroker) -> None:
     project = make_project(sqlite_broker)
-    with worker(project, "ours", ["--task-events"]) as running:
+    with project.worker(kind="ours", options=["--task-events"]) as running:
         project.run("from shopapp.signals import my_signal; my_signal.send('web', number=1)")
         project.effects.wait_for(1, "mine")
     assert running.output.count("Task events are off") == 1
@@ -284,9 +284,9 @@ def test_tracers_see_what_they_see_of_celerys_worker(make_project: MakeProject, 
         project = make_project(server, settings="from proj import watchers")
         file = project.folder / "seen"
         env = {"WATCHER": watcher, "WATCHER_FILE": str(file)}
-        with worker(project, kind, ["--hostname", "shop@here"], env=env) as running:
+        with project.worker(kind=kind, options=["--hostname", "shop@here"], env=env) as running:
             sent = sent_and_done(project)
-        assert not running.running()
+        assert not running.process.running()
         names = {task_id: name for name, task_id in sent.items()}
         lines = [_named(line, names) for line in file.read_text().splitlines()]
         seen[kind] = sorted(map(_sentry if watcher == "sentry" else _opentelemetry, map(json.loads, lines)))

@@ -18,7 +18,7 @@ import kombu
 
 from servers.effects import Effects
 from servers.process import Process
-from servers.worker import QUEUES, Worker
+from servers.worker import QUEUES, Kind, Worker
 
 SOURCE = Path(__file__).parents[1] / "project"
 REPORT = "snippet-report: "
@@ -160,9 +160,15 @@ class Project:
         return report
 
     @contextlib.contextmanager
-    def worker(self, queues: Sequence[str] = QUEUES, options: Sequence[str] = ()) -> Iterator[Worker]:
-        """A stock Celery worker, for as long as the block runs."""
-        worker = Worker(self.folder, self.env, queues, options)
+    def worker(
+        self,
+        queues: Sequence[str] = QUEUES,
+        options: Sequence[str] = (),
+        kind: Kind = "stock",
+        env: Mapping[str, str] | None = None,
+    ) -> Iterator[Worker]:
+        """A worker, a stock one unless `kind` says otherwise, for as long as the block runs."""
+        worker = Worker(self.folder, {**self.env, **(env or {})}, queues, options, kind)
         try:
             yield worker
         finally:

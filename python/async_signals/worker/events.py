@@ -126,10 +126,6 @@ class Events:
         """A receiver failed, or it could not be run."""
         self.send("task-failed", uuid=job.id, exception=safe_repr(error), traceback=_traceback(error))
 
-    def retried(self, job: Job, error: BaseException) -> None:
-        """A receiver failed and is to be tried again, by a message that follows."""
-        self.send("task-retried", uuid=job.id, exception=safe_repr(error), traceback=_traceback(error))
-
     def close(self, timeout: float = 1.0) -> None:
         """Sends what waits, as far as that is possible in so many seconds."""
         self._closing.set()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_signals import names, propagation
 from async_signals.delivery import Delivery
-from async_signals.errors import ReceiversFailed
-from async_signals.failures import Failure
+from async_signals.failures import Failure, summary
 from async_signals.references import MissingRow, UnresolvableReference
 
 from .celery_tasks import CeleryTasks
@@ -87,15 +86,9 @@ class Receiver:
         logger.error("A message could not be run: %s", error, exc_info=error)
 
     def _failed(self, job: Job, name: str, failures: list[Failure]) -> list[dict[str, Any]]:
-        listed = "; ".join(str(failure)[:300] for failure in failures)
-        receivers = "receiver" if len(failures) == 1 else "receivers"
-        text = f"{len(failures)} {receivers} of {name} failed: {listed}"
-        logger.error("Message %s: %s", job.id, text)
-        told = [failure.for_core() for failure in failures]
+        failed = summary(name, failures)
+        logger.error("Message %s: %s", job.id, failed)
         if self._events.wanted:
-            error = failures[0].error or ReceiversFailed(text)
-            if any("retry" in each for each in told):
-                self._events.retried(job, error)
-            else:
-                self._events.failed(job, error)
-        return told
+            # Celery's word for it, also where receivers are tried again: that is another message.
+            self._events.failed(job, failed)
+        return [failure.for_core() for failure in failures]

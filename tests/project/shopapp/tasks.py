@@ -1,5 +1,6 @@
 """Ordinary Celery tasks, which share the queues of signals."""
 
+import time
 from typing import Any
 
 from celery import Task, shared_task
@@ -84,6 +85,14 @@ def has_fresh_connection() -> bool:
     fresh = connection.connection is None
     connection.ensure_connection()
     return fresh
+
+
+@shared_task
+def take_long(seconds: float) -> None:
+    """As Celery's default is, it is acknowledged before it runs."""
+    record("take_long", None, ended=False)
+    time.sleep(seconds)
+    record("take_long", None, ended=True)
 
 
 @shared_task

@@ -1,7 +1,10 @@
 //! One message in Python's hands.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -27,6 +30,8 @@ pub(super) struct Held {
     pub(super) redelivered: bool,
     pub(super) since: SystemTime,
     job: Mutex<Option<CoreJob>>,
+    /// It was acknowledged by what runs it, as Celery does before most tasks.
+    acknowledged: AtomicBool,
 }
 
 impl Held {
@@ -37,6 +42,7 @@ impl Held {
             redelivered: job.redelivered,
             since: SystemTime::now(),
             job: Mutex::new(Some(job)),
+            acknowledged: AtomicBool::new(false),
         }
     }
 
@@ -48,6 +54,11 @@ impl Held {
             job.finish(outcome);
         }
         is_first
+    }
+
+    /// Whether nobody runs it again if this run is cut short.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.acknowledged.load(Ordering::Acquire)
     }
 
     pub(super) fn text(&self, header: &str) -> &str {
@@ -160,6 +171,7 @@ impl Job {
 
     /// It is acknowledged.
     fn done(&self) {
+        self.held.acknowledged.store(true, Ordering::Release);
         self.held.finish(Outcome::Done);
     }
 

@@ -136,6 +136,11 @@ impl Watch {
         slots.iter().filter_map(|slot| slot.current().as_ref().map(|current| current.held.clone())).collect()
     }
 
+    /// Whether something runs that the broker does not have any more.
+    pub(super) fn runs_acknowledged(&self) -> bool {
+        self.running().iter().any(|held| held.is_acknowledged())
+    }
+
     fn look_at(&self, moment: Option<Instant>) {
         let Some(moment) = moment else { return };
         let mut next = self.next();

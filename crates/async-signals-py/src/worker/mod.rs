@@ -263,7 +263,7 @@ impl Shared {
         if let Some(control) = control {
             control::start(control, self.pool.clone(), self.patience)?;
         }
-        let ending = Ending::new(self.pool.clone());
+        let ending = Ending::new(self.pool.clone(), self.watch.clone());
         let core = thread::Builder::new().name("async-signals-worker".to_owned()).spawn(move || {
             let result = runtime.block_on(running);
             ending.end();

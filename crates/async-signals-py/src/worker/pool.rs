@@ -6,7 +6,7 @@ use std::{
         Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_signals::worker::{Job, Runner, Worker as Core};
@@ -43,6 +43,8 @@ struct State {
     jobs: VecDeque<Job>,
     closed: bool,
     received: u64,
+    /// When it is to have stopped.
+    until: Option<Instant>,
     /// Threads that run jobs.
     threads: usize,
 }
@@ -104,6 +106,7 @@ impl Pool {
 
     /// Takes nothing new and finishes what was taken, within so long.
     pub(super) fn stop(&self, patience: Duration) {
+        self.state().stop_by(Instant::now() + patience);
         if let Some(core) = self.core.get() {
             core.stop(patience);
         }
@@ -118,11 +121,17 @@ impl Pool {
 
     /// Gives everything back, at once.
     pub(super) fn stop_now(&self) {
+        self.state().stop_by(Instant::now());
         if let Some(core) = self.core.get() {
             core.stop_now();
         }
         let waiting = std::mem::take(&mut self.state().jobs);
         drop(waiting);
+    }
+
+    /// How much of its time a stop has left.
+    pub(super) fn patience_left(&self) -> Duration {
+        self.state().until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Says that nothing comes any more: threads end when they are done.
@@ -154,6 +163,13 @@ impl Pool {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in it can be left half-done by a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The earliest time counts that was ever asked for.
+    fn stop_by(&mut self, until: Instant) {
+        self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
     }
 }
 
