@@ -41,6 +41,8 @@ mod endings;
 mod headers;
 #[path = "rabbitmq_consumer/queues.rs"]
 mod queues;
+#[path = "rabbitmq_consumer/raw.rs"]
+mod raw;
 #[path = "rabbitmq_consumer/settling.rs"]
 mod settling;
 #[path = "rabbitmq_consumer/taking.rs"]

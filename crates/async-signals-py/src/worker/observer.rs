@@ -1,12 +1,7 @@
 //! What the worker says beside running receivers, told to Python by a thread
 //! of its own: the core's must never wait for the interpreter.
 
-use std::{
-    fmt,
-    sync::mpsc,
-    thread,
-    time::Duration,
-};
+use std::{fmt, sync::mpsc, thread, time::Duration};
 
 use async_signals::{broker::BrokerError, follow::Failure, worker::Observer};
 use pyo3::prelude::*;

@@ -6,7 +6,7 @@
 //! whichever broker it came through: `{"__type__": "datetime", …}` and its like.
 //!
 //! Nothing here fails: what RabbitMQ delivers, and lapin reads, is a message.
-//! How deep tables may nest is bounded before lapin reads them.
+//! How deep tables nest has been bounded by the [`sieve`](super::sieve).
 
 use std::sync::Arc;
 

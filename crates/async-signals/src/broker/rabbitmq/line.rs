@@ -1,4 +1,5 @@
-//! The line under lapin: a socket with our own TLS, and a cord to cut it by.
+//! The line under lapin: a socket with our own TLS, a sieve for what lapin
+//! cannot read, and a cord to cut it by.
 //!
 //! lapin drives each connection on a thread of its own, which ends only when
 //! the peer answers or closes. A broker that accepts and then says nothing
@@ -32,7 +33,7 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use super::{
     super::{BrokerError, BrokerUrl, Tls},
-    depth::Depth,
+    sieve::Sieve,
 };
 
 /// What a line runs over: TCP, or TLS over TCP.
@@ -42,9 +43,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 /// A socket that reads as closed once its cord is cut.
 pub(super) struct Line {
-    wire: Box<dyn Wire>,
+    wire: Sieve<Box<dyn Wire>>,
     cut: Arc<Cut>,
-    depth: Depth,
 }
 
 /// Cuts its line when dropped.
@@ -66,7 +66,7 @@ impl Line {
         // kombu encrypts whenever broker_use_ssl is set, whatever the URL's scheme.
         let wire = if url.is_tls() || tls.is_some() { encrypt(tcp, url, tls).await? } else { Box::new(tcp) };
         let cut = Arc::<Cut>::default();
-        Ok((Self { wire, cut: cut.clone(), depth: Depth::default() }, Cord(cut)))
+        Ok((Self { wire: Sieve::new(wire), cut: cut.clone() }, Cord(cut)))
     }
 
     /// Speaks AMQP over this line, on the current tokio runtime.
@@ -130,10 +130,7 @@ impl AsyncRead for Line {
         if this.cut.poll(context) {
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.wire).poll_read(context, buffer);
-        this.depth.bound(&mut buffer.filled_mut()[before..]);
-        read
+        Pin::new(&mut this.wire).poll_read(context, buffer)
     }
 }
 

@@ -11,13 +11,13 @@
 mod consumer;
 mod declare;
 mod deliveries;
-mod depth;
 mod error;
 mod headers;
 mod incoming;
 mod ledger;
 mod line;
 mod publishing;
+mod sieve;
 mod unsettled;
 
 use std::{fmt, sync::Arc, time::Duration};
