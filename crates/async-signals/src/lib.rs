@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
+mod ids;
 pub mod message;
 pub mod protocol;
 pub mod publisher;

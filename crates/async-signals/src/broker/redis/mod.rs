@@ -24,12 +24,16 @@ use self::{
     routes::{Known, Routes, Targets, command},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
-use crate::message::{Outgoing, Route};
+use crate::{
+    ids::Ids,
+    message::{Outgoing, Route},
+};
 
 /// One connection to a Redis or Valkey server.
 pub struct Redis {
     connection: MultiplexedConnection,
     keys: Keys,
+    ids: Ids,
     errors: Errors,
     /// Whoever holds it is the next to hand its commands to the connection, so
     /// that no later batch overtakes one that has to look its queues up.
@@ -50,7 +54,7 @@ impl Redis {
         let options = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connection = client.get_multiplexed_async_connection_with_config(&options).await;
         let connection = connection.map_err(|error| errors.connecting(&error))?;
-        let redis = Self { connection, keys, errors, routes: Mutex::default() };
+        let redis = Self { connection, keys, ids: Ids::default(), errors, routes: Mutex::default() };
         redis.greet(url).await?;
         Ok(redis)
     }
@@ -102,7 +106,7 @@ impl Redis {
         let mut routes = self.routes.lock().await;
         let ways = self.ways(&mut routes, batch).await;
         let mut outcomes = vec![Ok(()); batch.len()];
-        let mut pushes = Pushes::new(&self.keys);
+        let mut pushes = Pushes::new(&self.keys, &self.ids, batch.len());
         for way in &ways.distinct {
             if let (route, Ok(Way { stale: true, .. })) = way {
                 match routes.declare(route, &self.keys, &mut pushes.pipeline) {
