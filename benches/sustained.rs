@@ -12,7 +12,7 @@ use async_signals::{
     broker::BrokerConfig,
     message::{Headers, Message, Outgoing, Properties, Route},
     protocol::{
-        celery::{SignalHeaders, TASK, TaskHeaders},
+        celery::{CommonHeaders, TaskHeaders, Template},
         kombu,
     },
     publisher::{Publisher, PublisherConfig},
@@ -23,43 +23,49 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions},
     types::FieldTable,
 };
+use uuid::Uuid;
 
 const QUEUE: &str = "sustained";
 const MESSAGES: usize = 60_000;
 const ROUNDS: usize = 3;
 const BODY: &[u8] = br#"[["bench.order_placed",null],{"order_id":5,"email":"ada@example.org","express":true},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]"#;
 
-fn outgoing(publisher: &Publisher, route: &Arc<Route>) -> Outgoing {
-    let id = publisher.next_id();
-    let headers = TaskHeaders {
-        lang: "py",
-        task: TASK,
-        id,
-        shadow: None,
-        eta: None,
-        expires: None,
-        group: None,
-        group_index: None,
-        retries: 0,
-        timelimit: (None, None),
-        root_id: id.to_string().into(),
-        parent_id: None,
-        argsrepr: "('bench.order_placed', ...)".into(),
-        kwargsrepr: "{...}".into(),
-        origin: "gen1@bench".into(),
-        ignore_result: true,
-        replaced_task_nesting: 0,
-        stamped_headers: None,
-        stamps: Default::default(),
-        async_signals: SignalHeaders { queue: QUEUE.into(), sent_at: 1.0, deliveries: 0 },
-    };
-    let message = Message {
-        id,
-        headers: Headers::Task(Box::new(headers)),
-        properties: Properties::for_task(id),
-        body: Bytes::from_static(BODY),
-    };
-    Outgoing { route: route.clone(), message }
+/// One signal's way out: what its messages share, as the binding keeps it.
+struct Outlet {
+    route: Arc<Route>,
+    headers: Arc<CommonHeaders>,
+    properties: Properties,
+}
+
+impl Outlet {
+    fn new() -> Self {
+        let template = Template {
+            argsrepr: "('bench.order_placed', ...)".to_owned(),
+            kwargsrepr: "{...}".to_owned(),
+            origin: "gen1@bench".to_owned(),
+            ignore_result: true,
+            queue: QUEUE.to_owned(),
+            ..Template::default()
+        };
+        Self {
+            route: Arc::new(Route::to_queue(QUEUE)),
+            headers: Arc::new(CommonHeaders::new(template).expect("values of JSON")),
+            properties: Properties::for_task(Uuid::nil()),
+        }
+    }
+
+    fn outgoing(&self, publisher: &Publisher) -> Outgoing {
+        let id = publisher.next_id();
+        let common = self.headers.clone();
+        let headers = TaskHeaders { common, id, root_id: None, parent_id: None, sent_at: 1_700_000_000.25 };
+        let message = Message {
+            id,
+            headers: Headers::Task(Box::new(headers)),
+            properties: Properties { correlation_id: id.to_string(), ..self.properties.clone() },
+            body: Bytes::from_static(BODY),
+        };
+        Outgoing { route: self.route.clone(), message }
+    }
 }
 
 /// Messages a second through the publisher, from the first send until all are confirmed.
@@ -68,11 +74,11 @@ fn ours(url: &str) -> f64 {
     config.buffer_messages = MESSAGES;
     config.buffer_bytes = usize::MAX;
     let publisher = Publisher::start(config).expect("a thread");
-    let route = Arc::new(Route::to_queue(QUEUE));
-    publisher.send(outgoing(&publisher, &route), None).expect("open").wait().expect("confirmed");
+    let outlet = Outlet::new();
+    publisher.send(outlet.outgoing(&publisher), None).expect("open").wait().expect("confirmed");
     let start = Instant::now();
     for _ in 0..MESSAGES {
-        publisher.buffer(outgoing(&publisher, &route)).expect("room");
+        publisher.buffer(outlet.outgoing(&publisher)).expect("room");
     }
     publisher.flush(Duration::from_secs(120)).expect("open").wait().expect("all confirmed");
     MESSAGES as f64 / start.elapsed().as_secs_f64()
@@ -132,7 +138,7 @@ fn main() {
     }
     let publisher =
         Publisher::start(PublisherConfig::new(BrokerConfig::new("memory://").expect("a URL"))).expect("a thread");
-    let sample = outgoing(&publisher, &Arc::new(Route::to_queue(QUEUE)));
+    let sample = Outlet::new().outgoing(&publisher);
     let mut envelope = Vec::new();
     kombu::write_envelope(&mut envelope, &sample.message, "", QUEUE, sample.message.id).expect("an envelope");
     println!("{}", serde_json::json!({"ours": published, "bare_lapin": bare, "envelope_bytes": envelope.len()}));

@@ -2,13 +2,13 @@
 //! through the `Consumer` and through a bare loop over the redis crate that
 //! runs the same script. `cargo bench --bench taking -- URL` prints one JSON object.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use async_signals::{
     broker::{self, BrokerConfig, Content, Subscription},
     message::{Headers, Message, Properties, Queue},
     protocol::{
-        celery::{SignalHeaders, TASK, TaskHeaders},
+        celery::{CommonHeaders, TaskHeaders, Template},
         kombu,
     },
 };
@@ -27,28 +27,16 @@ const BODY: &[u8] = br#"[["bench.order_placed",null],{"order_id":5,"email":"ada@
 /// A signal's envelope.
 fn envelope() -> Vec<u8> {
     let id = Uuid::new_v4();
-    let headers = TaskHeaders {
-        lang: "py",
-        task: TASK,
-        id,
-        shadow: None,
-        eta: None,
-        expires: None,
-        group: None,
-        group_index: None,
-        retries: 0,
-        timelimit: (None, None),
-        root_id: id.to_string().into(),
-        parent_id: None,
-        argsrepr: "('bench.order_placed', ...)".into(),
-        kwargsrepr: "{...}".into(),
-        origin: "gen1@bench".into(),
+    let template = Template {
+        argsrepr: "('bench.order_placed', ...)".to_owned(),
+        kwargsrepr: "{...}".to_owned(),
+        origin: "gen1@bench".to_owned(),
         ignore_result: true,
-        replaced_task_nesting: 0,
-        stamped_headers: None,
-        stamps: Default::default(),
-        async_signals: SignalHeaders { queue: QUEUE.into(), sent_at: 1.0, deliveries: 0 },
+        queue: QUEUE.to_owned(),
+        ..Template::default()
     };
+    let common = Arc::new(CommonHeaders::new(template).expect("values of JSON"));
+    let headers = TaskHeaders { common, id, root_id: None, parent_id: None, sent_at: 1_700_000_000.25 };
     let message = Message {
         id,
         headers: Headers::Task(Box::new(headers)),

@@ -8,7 +8,7 @@ use std::{
 use async_signals::{
     message::{Headers, Message, Outgoing, Properties, Route},
     protocol::{
-        celery::{self, SignalHeaders, TaskHeaders},
+        celery::{self, CommonHeaders, TaskHeaders},
         json::Limits,
     },
     publisher::Publisher as Core,
@@ -38,7 +38,7 @@ pub(crate) struct Outlet {
     core: Arc<Core>,
     signal: String,
     route: Arc<Route>,
-    headers: TaskHeaders,
+    headers: Arc<CommonHeaders>,
     properties: Properties,
     limits: Limits,
 }
@@ -62,7 +62,7 @@ impl Outlet {
             core: publisher.core(),
             signal,
             route: Arc::new(convert::to_core(route, "route")?),
-            headers: template.into_headers()?,
+            headers: Arc::new(template.into_headers()?),
             properties: properties.into(),
             limits: Limits::sending(max_bytes),
         })
@@ -107,18 +107,15 @@ impl Outlet {
     ) -> PyResult<Outgoing> {
         let body = encode::encode_body(py, &self.signal, sender, named, self.limits)?;
         let id = self.core.next_id();
-        let text = id.to_string();
-        let mut headers = self.headers.clone();
-        headers.id = id;
-        match parent {
-            Some((parent_id, root_id)) => {
-                headers.root_id = root_id.into();
-                headers.parent_id = Some(parent_id.into());
-            }
-            None => headers.root_id = text.as_str().into(),
-        }
-        headers.async_signals.sent_at = now();
-        let properties = Properties { correlation_id: text, ..self.properties.clone() };
+        let (parent_id, root_id) = parent.unzip();
+        let headers = TaskHeaders {
+            common: self.headers.clone(),
+            id,
+            root_id: root_id.map(Into::into),
+            parent_id: parent_id.map(Into::into),
+            sent_at: now(),
+        };
+        let properties = Properties { correlation_id: id.to_string(), ..self.properties.clone() };
         let message = Message { id, headers: Headers::Task(Box::new(headers)), properties, body: Bytes::from(body) };
         Ok(Outgoing { route: self.route.clone(), message })
     }
@@ -168,7 +165,7 @@ struct Ours {
 }
 
 impl Template {
-    fn into_headers(self) -> PyResult<TaskHeaders> {
+    fn into_headers(self) -> PyResult<CommonHeaders> {
         let of_one_send = self.eta.is_some()
             || self.expires.is_some()
             || self.group.is_some()
@@ -178,28 +175,22 @@ impl Template {
         if of_one_send {
             return Err(PyValueError::new_err("headers: eta, expires, group or another task"));
         }
-        Ok(TaskHeaders {
-            lang: "py",
-            task: celery::TASK,
-            id: Uuid::nil(),
-            shadow: self.shadow.map(Into::into),
+        let headers = CommonHeaders::new(celery::Template {
+            shadow: self.shadow,
             eta: None,
             expires: None,
-            group: None,
-            group_index: None,
             retries: self.retries,
             timelimit: self.timelimit,
-            root_id: "".into(),
-            parent_id: None,
-            argsrepr: self.argsrepr.into(),
-            kwargsrepr: self.kwargsrepr.into(),
-            origin: self.origin.into(),
+            argsrepr: self.argsrepr,
+            kwargsrepr: self.kwargsrepr,
+            origin: self.origin,
             ignore_result: self.ignore_result,
             replaced_task_nesting: self.replaced_task_nesting,
             stamped_headers: self.stamped_headers,
             stamps: self.stamps,
-            async_signals: SignalHeaders { queue: self.async_signals.queue.into(), sent_at: 0.0, deliveries: 0 },
-        })
+            queue: self.async_signals.queue,
+        });
+        headers.map_err(|error| PyValueError::new_err(format!("headers: {error}")))
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod broker;
 pub mod dead_letters;
 pub mod follow;
+mod ids;
 pub mod message;
 pub mod protocol;
 pub mod publisher;

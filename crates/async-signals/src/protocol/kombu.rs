@@ -38,29 +38,31 @@ pub fn write_envelope(
     delivery_tag: Uuid,
 ) -> Result<(), serde_json::Error> {
     let properties = &message.properties;
-    let rest = Rest {
-        content_encoding: &properties.content_encoding,
-        content_type: &properties.content_type,
-        headers: &message.headers,
-        properties: Properties {
-            correlation_id: &properties.correlation_id,
-            reply_to: properties.reply_to.as_deref(),
-            delivery_mode: properties.delivery_mode,
-            expiration: properties.expiration_ms,
-            delivery_info: DeliveryInfo { exchange, routing_key },
-            priority: properties.priority,
-            body_encoding: "base64",
-            delivery_tag,
-        },
-    };
-    out.reserve(base64::encoded_len(message.body.len(), true).unwrap_or_default() + 1024);
+    out.reserve(base64::encoded_len(message.body.len(), true).unwrap_or_default() + 1536);
     out.extend_from_slice(br#"{"body":""#);
     write_base64(out, &message.body);
-    out.push(b'"');
-    // The rest is an object of its own: its brace becomes the comma between the two.
-    let brace = out.len();
-    serde_json::to_writer(&mut *out, &rest)?;
-    out[brace] = b',';
+    out.extend_from_slice(br#"","content-encoding":"#);
+    serde_json::to_writer(&mut *out, &*properties.content_encoding)?;
+    out.extend_from_slice(br#","content-type":"#);
+    serde_json::to_writer(&mut *out, &*properties.content_type)?;
+    out.extend_from_slice(br#","headers":"#);
+    match &message.headers {
+        Headers::Task(headers) => headers.write_json(out)?,
+        Headers::Raw(headers) => serde_json::to_writer(&mut *out, headers)?,
+    }
+    out.extend_from_slice(br#","properties":"#);
+    let properties = Properties {
+        correlation_id: &properties.correlation_id,
+        reply_to: properties.reply_to.as_deref(),
+        delivery_mode: properties.delivery_mode,
+        expiration: properties.expiration_ms,
+        delivery_info: DeliveryInfo { exchange, routing_key },
+        priority: properties.priority,
+        body_encoding: "base64",
+        delivery_tag,
+    };
+    serde_json::to_writer(&mut *out, &properties)?;
+    out.push(b'}');
     Ok(())
 }
 
@@ -69,17 +71,6 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     let length = base64::encoded_len(bytes.len(), true).expect("what is in memory has a length in base64");
     out.resize(start + length, 0);
     STANDARD.encode_slice(bytes, &mut out[start..]).expect("exactly this length was made");
-}
-
-/// All of the envelope but its body.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Rest<'a> {
-    content_encoding: &'a str,
-    content_type: &'a str,
-    #[serde(serialize_with = "write_headers")]
-    headers: &'a Headers,
-    properties: Properties<'a>,
 }
 
 #[derive(Serialize)]
@@ -100,13 +91,6 @@ struct Properties<'a> {
 struct DeliveryInfo<'a> {
     exchange: &'a str,
     routing_key: &'a str,
-}
-
-fn write_headers<S: Serializer>(headers: &&Headers, serializer: S) -> Result<S::Ok, S::Error> {
-    match headers {
-        Headers::Task(headers) => headers.serialize(serializer),
-        Headers::Raw(headers) => headers.serialize(serializer),
-    }
 }
 
 /// AMQP's `expiration` is milliseconds as text.

@@ -7,7 +7,6 @@
 
 mod buffer;
 mod error;
-mod ids;
 mod link;
 mod pump;
 mod receipt;
@@ -24,7 +23,6 @@ use uuid::Uuid;
 
 use self::{
     buffer::Buffer,
-    ids::Ids,
     pump::{Entry, Item, Pump},
     receipt::Slot,
 };
@@ -34,6 +32,7 @@ pub use self::{
 };
 use crate::{
     broker::{BrokerConfig, BrokerError},
+    ids::Ids,
     message::{Message, Outgoing},
 };
 

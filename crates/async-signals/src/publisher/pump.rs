@@ -353,7 +353,8 @@ impl Pump {
         if self.flushes.is_empty() {
             return;
         }
-        let queued = self.queue.iter().chain(&self.again).map(|entry| entry.number).min();
+        // The queue is in order, and may be too long to look through.
+        let queued = self.queue.front().into_iter().chain(&self.again).map(|entry| entry.number).min();
         let in_flight = self.in_flight_from.iter().copied().min();
         let oldest = queued.into_iter().chain(in_flight).min().unwrap_or(u64::MAX);
         self.flushes.retain(|flush| {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_signals::{
     broker::Published,
     message::{Exchange, Headers, Message, Outgoing, Properties, Queue, Route},
-    protocol::celery::{SignalHeaders, TASK, TaskHeaders},
+    protocol::celery::{CommonHeaders, TASK, TaskHeaders, Template},
 };
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// A name that no other test uses.
@@ -49,28 +49,22 @@ pub fn exchange_route(exchange: &str, kind: &str, routing_key: &str, bound: &[(&
 }
 
 pub fn task_headers() -> TaskHeaders {
-    let id = Uuid::new_v4();
-    TaskHeaders {
-        lang: "py",
-        task: TASK,
-        id,
-        shadow: None,
+    let template = Template {
         eta: Some("2030-01-01T00:00:00+00:00".to_owned()),
-        expires: None,
-        group: None,
-        group_index: None,
-        retries: 0,
         timelimit: (Some(1.5), None),
-        root_id: id.to_string().into(),
-        parent_id: None,
-        argsrepr: "('shop.order_placed',)".into(),
-        kwargsrepr: "{…}".into(),
-        origin: "gen1@host".into(),
+        argsrepr: "('shop.order_placed',)".to_owned(),
+        kwargsrepr: "{…}".to_owned(),
+        origin: "gen1@host".to_owned(),
         ignore_result: true,
-        replaced_task_nesting: 0,
-        stamped_headers: None,
-        stamps: Map::new(),
-        async_signals: SignalHeaders { queue: "celery".into(), sent_at: 1_700_000_000.25, deliveries: 0 },
+        queue: "celery".to_owned(),
+        ..Template::default()
+    };
+    TaskHeaders {
+        common: Arc::new(CommonHeaders::new(template).expect("values of JSON")),
+        id: Uuid::new_v4(),
+        root_id: None,
+        parent_id: None,
+        sent_at: 1_700_000_000.25,
     }
 }
 

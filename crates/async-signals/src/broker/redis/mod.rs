@@ -33,12 +33,16 @@ use self::{
     routes::{Known, Routes, Targets},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
-use crate::message::{Outgoing, Route};
+use crate::{
+    ids::Ids,
+    message::{Outgoing, Route},
+};
 
 /// One connection to a Redis or Valkey server.
 pub struct Redis {
     connection: MultiplexedConnection,
     keys: Keys,
+    ids: Ids,
     errors: Errors,
     /// Whoever holds it is the next to hand its commands to the connection, so
     /// that no later batch overtakes one that has to look its queues up.
@@ -55,14 +59,14 @@ impl Redis {
     pub(super) async fn connect(config: &BrokerConfig, url: &BrokerUrl) -> Result<Self, BrokerError> {
         let keys = Keys::new(&config.transport_options)?;
         let (connection, errors) = connection::open(config, url).await?;
-        Ok(Self { connection, keys, errors, routes: Mutex::default() })
+        Ok(Self { connection, keys, ids: Ids::default(), errors, routes: Mutex::default() })
     }
 
     async fn publish_all(&self, batch: &[Outgoing]) -> Vec<Published> {
         let mut routes = self.routes.lock().await;
         let ways = self.ways(&mut routes, batch).await;
         let mut outcomes = vec![Ok(()); batch.len()];
-        let mut pushes = Pushes::new(&self.keys);
+        let mut pushes = Pushes::new(&self.keys, &self.ids, batch.len());
         for way in &ways.distinct {
             if let (route, Ok(Way { stale: true, .. })) = way {
                 match routes.declare(route, &self.keys, &mut pushes.pipeline) {

@@ -4,17 +4,17 @@ use uuid::{Builder, Uuid};
 
 const BATCH: usize = 64;
 
-/// Makes task ids, asking the operating system for randomness once for many.
+/// Makes ids, asking the operating system for randomness once for many.
 ///
-/// It belongs to a publisher, and so to one process: a fork that shared it
-/// would make the same ids on both sides.
+/// It belongs to one process: a fork that shared it would make the same ids on
+/// both sides.
 #[derive(Debug, Default)]
-pub(super) struct Ids {
+pub(crate) struct Ids {
     ready: Mutex<Vec<Uuid>>,
 }
 
 impl Ids {
-    pub(super) fn next(&self) -> Uuid {
+    pub(crate) fn next(&self) -> Uuid {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = ready.pop() {
             return id;
