@@ -1,7 +1,7 @@
 """Sends signals of the checker, and writes down how each send went.
 
-sender.py --commands PIPE     reads what to send from a named pipe, one JSON object a line: {"signal": …, "count": …,
-                              "named": {…}, "options": {…}}; prints `sent` after each
+sender.py --commands PIPE     reads what to send from a named pipe, one JSON object a line: {"signal": …, "tokens":
+                              […], "named": {…}, "options": {…}}; prints `sent` after each
 sender.py SIGNAL [--threads N] [--rate N]
                               sends until it is told to stop (SIGTERM); prints `sending` after the first send,
                               `refused` after the first that failed, and at the end `outcomes: {…}`
@@ -44,11 +44,12 @@ def obey(pipe: str) -> None:
     with open(pipe, encoding="utf-8") as commands:
         for line in commands:
             command = json.loads(line)
-            for _ in range(command["count"]):
+            for token in command["tokens"]:
                 send(
                     named(command["signal"]),
                     command["signal"],
                     journal,
+                    token=token,
                     options=command["options"],
                     **command["named"],
                 )

@@ -14,7 +14,7 @@ def send(signal: AsyncSignal, name: str, journal: Journal, /, **named: Any) -> s
     The token is what the judge follows: it is known before the send and, unlike the task's id, also when the send
     raises. Whoever is killed in between has sent with an unknown outcome.
     """
-    token = uuid.uuid4().hex
+    token = named.pop("token", None) or uuid.uuid4().hex
     options = named.pop("options", None)
     sender = signal.options(**options) if options else signal
     journal.append(token=token, signal=name, outcome="began", time=time.time())

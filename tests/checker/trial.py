@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -77,11 +78,12 @@ class Trial:
             # Open for both ends: nobody waits for the other to come.
             self._commands = os.open(commands, os.O_RDWR)
             self._sender = self.project.start("-m", "checker.sender", "--commands", str(commands))
-        known, printed = len(self.read().outcomes), len(self._sender.output.splitlines())
-        command = {"signal": signal, "count": count, "options": dict(options or {}), "named": named}
+        printed = len(self._sender.output.splitlines())
+        tokens = [uuid.uuid4().hex for _ in range(count)]
+        command = {"signal": signal, "tokens": tokens, "options": dict(options or {}), "named": named}
         os.write(self._commands, json.dumps(command).encode() + b"\n")
         self._sender.wait_for("sent", since=printed)
-        return list(self.read().outcomes)[known:]
+        return tokens
 
     def close(self) -> None:
         """Ends what is left of the trial."""
