@@ -80,7 +80,7 @@ def opened(app: Celery, queue: str | None, limit: int) -> Iterator[Letters]:
         except NotNative as error:
             raise click.ClickException(f"{error}; look into {name} with your broker's own tools") from error
         except SignalNotSent as error:
-            if error.code == "unroutable":  # nothing was ever parked there
+            if error.code == "queue_missing":  # nothing was ever parked there
                 continue
             raise click.ClickException(str(error)) from error
         with closing(letters):

@@ -24,7 +24,7 @@ class SignalNotSent(_OperationalError):
     Attributes:
         code: Why, as a word: ``deadline``, ``buffer_full``, ``unreachable``,
             ``authentication``, ``tls``, ``blocked``, ``unroutable``,
-            ``precondition_failed``, ``access_refused``, ``queue_full``,
+            ``precondition_failed``, ``access_refused``, ``queue_full``, ``queue_missing``,
             ``out_of_memory``, ``refused``, ``closed`` or ``celery``.
         may_have_arrived: Whether the broker may have it all the same: the
             connection broke, or time ran out, before it could say so.

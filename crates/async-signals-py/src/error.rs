@@ -44,6 +44,7 @@ fn code(error: &PublishError) -> &'static str {
             BrokerError::PreconditionFailed { .. } => "precondition_failed",
             BrokerError::AccessRefused { .. } => "access_refused",
             BrokerError::QueueFull { .. } => "queue_full",
+            BrokerError::QueueMissing { .. } => "queue_missing",
             BrokerError::OutOfMemory { .. } => "out_of_memory",
             BrokerError::InvalidUrl { .. } | BrokerError::InvalidOption { .. } | BrokerError::Unsupported { .. } => {
                 "misconfigured"
