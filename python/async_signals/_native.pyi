@@ -217,3 +217,157 @@ def resolve_call(sender: Any, kwargs: dict[str, Any], lookup: _Lookup) -> tuple[
     The same row in both is the same object. A sender that is not known here
     becomes a SenderRef.
     """
+
+#: The exit code of a process that left a receiver running: its message went back, or was parked.
+LEFT_RUNNING: int
+
+class WorkerObserver(Protocol):
+    """What a worker tells beside running receivers. Called on a thread of its own."""
+
+    def connected(self, broker: str) -> None:
+        """It reads its queues, at this address (without its password)."""
+    def disconnected(self, error: str, transient: bool) -> None:
+        """The connection is gone, or could not be made; `transient`: it is tried again."""
+    def expired(self, id: str, task: str) -> None:
+        """A message expired before it could run."""
+    def delayed(self, id: str, task: str, seconds: float) -> None:
+        """A message waits for its time."""
+    def redelivered(self, id: str, deliveries: int) -> None:
+        """A message was taken before and not settled."""
+    def parked(self, id: str, queue: str | None, reason: str) -> None:
+        """A message is in the dead-letter queue; None: there is none, and it is dropped."""
+    def retried(self, id: str, receivers: list[str], seconds: float) -> None:
+        """Receivers that failed will be tried again."""
+    def hindered(self, id: str, queue: str, error: str) -> None:
+        """Something could not be published, and is tried again."""
+    def timed_out(self, id: str, task: str, seconds: float) -> None:
+        """A message took longer than its hard limit, and the process ends."""
+
+class _Receiver(Protocol):
+    @property
+    def wants_signals(self) -> bool: ...
+    @property
+    def task(self) -> Callable[[Any], None]: ...
+    def signal(
+        self, name: str, sender: Any, named: dict[str, Any], job: Any, /
+    ) -> list[dict[str, Any]] | tuple[str, str] | None: ...
+    def escaped(self, error: Exception, /) -> None: ...
+
+@final
+class Job:
+    """A message, and the promise to say what became of it.
+
+    It is ended once, by `done`, `rejected`, `unfinished` or `unfit`: the first
+    of them counts. Its attributes hold afterwards too.
+    """
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+    @property
+    def task(self) -> str:
+        """The task's name."""
+    @property
+    def headers(self) -> dict[str, Any]:
+        """Celery's headers, as they were sent; a new dictionary each time."""
+    @property
+    def properties(self) -> dict[str, Any]:
+        """content_type, content_encoding, correlation_id, reply_to, priority, delivery_mode."""
+    @property
+    def body(self) -> bytes:
+        """The body, as it was sent."""
+    @property
+    def queue(self) -> str:
+        """The queue it was taken from."""
+    @property
+    def own_queue(self) -> str:
+        """The queue it was sent to, which follow-ups go to."""
+    @property
+    def exchange(self) -> str: ...
+    @property
+    def routing_key(self) -> str: ...
+    @property
+    def redelivered(self) -> bool:
+        """Whether it was taken before and not settled."""
+    @property
+    def deliveries(self) -> int:
+        """How often it was taken before, within this try, and not finished."""
+    @property
+    def attempt(self) -> int:
+        """Which try of its receivers this is, from 1."""
+    @property
+    def sent_at(self) -> float | None:
+        """When it was sent, in seconds since 1970."""
+    @property
+    def receivers(self) -> list[str] | None:
+        """The names of the receivers that it is still for; None: all."""
+    def done(self) -> None:
+        """It is acknowledged."""
+    def rejected(self) -> None:
+        """Nobody is to run it: dropped, or handed to the queue's own dead-letter exchange."""
+    def unfinished(self) -> None:
+        """It goes back into its queue."""
+    def unfit(self, kind: str, reason: str) -> None:
+        """It cannot be run here, and is parked: `kind` is a word for programs, `reason` a sentence for people."""
+
+@final
+class Worker:
+    """Takes messages from the queues of one broker and has their receivers run, in one process.
+
+    `queues` are as in a route's `declare`; `tasks` are the names of the other
+    tasks that are run; times are in seconds. `control` is a file descriptor
+    that the worker reads and closes: `t` asks it to finish what it has, `q` to
+    end at once, and its end is taken for a `t`. `interrupt(ident)` is to
+    interrupt a thread if it is the main one, and to say whether it is.
+    """
+
+    def __new__(
+        cls,
+        urls: list[str],
+        *,
+        queues: list[dict[str, Any]],
+        name: str,
+        tasks: set[str],
+        observer: WorkerObserver,
+        interrupt: Callable[[int], bool],
+        timeout: float,
+        stop_timeout: float,
+        least_prefetch: int,
+        most_prefetch: int,
+        max_deliveries: int,
+        dead_letters: str | None = None,
+        dead_letter_arguments: dict[str, Any] | None = None,
+        startup_rounds: int | None = None,
+        transport_options: dict[str, Any] | None = None,
+        tls: dict[str, Any] | None = None,
+        heartbeat: float | None = None,
+        soft_time_limit: float | None = None,
+        time_limit: float | None = None,
+        max_messages: int | None = None,
+        control: int | None = None,
+    ) -> Self: ...
+    def start(self) -> None:
+        """Connects and takes messages, from now on."""
+    def run(self, receiver: _Receiver, main: bool = False) -> None:
+        """Runs messages in the calling thread until the worker ends. Raises what a receiver raised to end the process.
+
+        `receiver.signal(name, sender, named, job)` returns None, a list of
+        failures, or `(kind, reason)` for what cannot be run here.
+        """
+    def stop(self, timeout: float | None = None) -> None:
+        """Takes nothing new, and ends when it has finished what it has; after `timeout` the rest goes back."""
+    def stop_now(self) -> None:
+        """Ends at once; what is not finished goes back into its queues."""
+    def join(self) -> None:
+        """Waits until it has ended. Raises what the broker said that trying again does not mend."""
+    def limit(self, soft: float | None = None, hard: float | None = None) -> None:
+        """Holds the job of the calling thread to other limits from now on; None: to those of the worker."""
+    def unlimit(self) -> None:
+        """Holds the job of the calling thread to no limits any more."""
+    def take_overdue(self) -> bool:
+        """Whether the calling thread has just passed its soft limit; says so once."""
+    @property
+    def begun(self) -> int:
+        """How many messages were begun."""
+    def running(self) -> list[tuple[Job, float]]:
+        """What runs just now, and since when, in seconds since 1970."""

@@ -149,6 +149,10 @@ class AsyncSignal(Signal):
         """What messages call the live receivers of a sender, in their order, and what was said of them."""
         return self.sayings.names(self._keys.for_lookup(sender), live, asynchronous)
 
+    def connected(self) -> list[Receiver]:
+        """Every live receiver, whichever senders it is for, in the order in which they were connected."""
+        return self.sayings.live()
+
     def _live_receivers(self, sender: Any) -> Any:
         return super()._live_receivers(self._keys.for_lookup(sender))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from .errors import ReceiversFailed
 from .retries import Retry
 
 
@@ -34,6 +36,17 @@ class Failure(NamedTuple):
             told["traceback"] = _encodable("".join(traceback.format_exception(self.error)))
             told["retry"] = self.retry.for_error(self.error)
         return told
+
+
+def summary(signal: str, failures: Collection[Failure]) -> ReceiversFailed:
+    """What is said of a message whose receivers failed: to Celery, and to its monitors.
+
+    Arguments:
+        signal: The signal's wire name.
+    """
+    listed = "; ".join(str(failure)[:300] for failure in failures)
+    receivers = "receiver" if len(failures) == 1 else "receivers"
+    return ReceiversFailed(f"{len(failures)} {receivers} of {signal} failed: {listed}")
 
 
 def shown(error: BaseException) -> str:

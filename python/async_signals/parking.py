@@ -136,7 +136,7 @@ class Held:
             if dead_letters is None:
                 logger.error("Message %s is rejected: %s", self._id, follow.reason)
                 return False
-            queue, arguments = dead_letters, _bounds(settings.get())
+            queue, arguments = dead_letters, bounds(settings.get())
         try:
             if self._unencodable is not None:
                 raise self._unencodable
@@ -182,10 +182,11 @@ def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: F
     off_hub(publisher.follow(route, follow).confirm)
 
 
-def _bounds(options: settings.Settings) -> dict[str, Any]:
-    bounds: dict[str, Any] = {}
+def bounds(options: settings.Settings) -> dict[str, Any]:
+    """What dead-letter queues are declared with."""
+    found: dict[str, Any] = {}
     if options.dead_letters_max_length is not None:
-        bounds["x-max-length"] = int(options.dead_letters_max_length)
+        found["x-max-length"] = int(options.dead_letters_max_length)
     if options.dead_letters_max_age is not None:
-        bounds["x-message-ttl"] = int(options.dead_letters_max_age * 1000)
-    return bounds
+        found["x-message-ttl"] = int(options.dead_letters_max_age * 1000)
+    return found

@@ -104,6 +104,10 @@ class Sayings:
             for receiver in live
         ]
 
+    def live(self) -> list[Receiver]:
+        """Every receiver that is still there."""
+        return [receiver for _, reference, _ in self._entries() if (receiver := _alive(reference)) is not None]
+
     def _named(self, key: Any, reference: Any, receiver: Receiver) -> Named:
         uid = key[0]
         reference_then, said = self._by_entry.get(key, (None, None))

@@ -12,7 +12,8 @@ from celery.worker.request import Request
 from . import names, parking, propagation, references
 from .application import TASK
 from .delivery import Delivery
-from .errors import Parked, ReceiversFailed
+from .errors import Parked
+from .failures import summary
 
 logger = logging.getLogger("async_signals")
 
@@ -83,6 +84,4 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         held.park(type(error).__name__, str(error))
     if failures:
         held.follow(signal, failures)
-        listed = "; ".join(str(failure)[:300] for failure in failures)
-        receivers = "receiver" if len(failures) == 1 else "receivers"
-        raise ReceiversFailed(f"{len(failures)} {receivers} of {signal} failed: {listed}")
+        raise summary(signal, failures)

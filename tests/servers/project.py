@@ -168,6 +168,15 @@ class Project:
         finally:
             worker.stop()
 
+    @contextlib.contextmanager
+    def our_worker(self, queues: Sequence[str] = QUEUES, options: Sequence[str] = ()) -> Iterator[Worker]:
+        """`async-signals worker`, for as long as the block runs."""
+        worker = Worker(self.folder, self.env, queues, options, "ours")
+        try:
+            yield worker
+        finally:
+            worker.stop()
+
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """Starts the project's Python and leaves it running; whoever starts it stops it."""
         return Process([sys.executable, *arguments], env={**self.env, **(env or {})}, cwd=self.folder)

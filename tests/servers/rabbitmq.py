@@ -123,7 +123,7 @@ class RabbitmqServer:
 
     def queues(self, url: str) -> dict[str, int]:
         """How many messages wait in which queue of the virtual host that `url` names."""
-        # A worker's own queues are locked to its connection.
+        # Exclusive ones are a worker's mailboxes, which nobody else may ask about.
         names = [queue["name"] for queue in self.listed("queues", url) if not queue.get("exclusive")]
         with kombu.Connection(url) as connection, connection.channel() as channel:
             # The management's own counts lag behind; the queues' do not.

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import Celery
 from celery.app import trace
 from celery.concurrency.base import BasePool
@@ -174,7 +174,15 @@ class _Here(BasePool):
             except WorkerLostError:
                 error_callback(ExceptionInfo())
         else:
-            callback(ended)
+            callback(_as_told(ended))
+
+
+def _as_told(ended: tuple[int, Any, float]) -> tuple[int, Any, float]:
+    """How a task ended, in the words that a process of Celery's pool has for its parent: without the wrapping."""
+    failed, returned, _ = ended
+    if failed and isinstance(returned.exception, ExceptionWithTraceback):
+        returned.exception = returned.exception.exc
+    return ended
 
 
 class _Consumer:

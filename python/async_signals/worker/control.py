@@ -12,6 +12,7 @@ from celery import Celery
 from celery.utils.collections import AttributeDict
 from celery.worker.control import Panel
 from kombu import Connection
+from kombu.utils.url import maybe_sanitize_url
 
 from .reports import Report, Reports
 
@@ -121,16 +122,28 @@ class Commands:
 
     def _stats(self, state: Any) -> dict[str, Any]:
         self.ask()
-        broker = self._connection.info() if self._connection is not None else {}
         return {
             "total": dict(self._reports.begun()),
             "pid": os.getpid(),
             "clock": str(self._app.clock),
             "uptime": round(time.monotonic() - self._started),
             "pool": self._pool.info(),
-            "broker": {name: value for name, value in broker.items() if name != "password"},
+            "broker": self._broker(),
             "prefetch_count": "N/A",
             "rusage": _rusage(),
+        }
+
+    def _broker(self) -> dict[str, Any]:
+        if self._connection is None:
+            return {}
+        told = dict(self._connection.info())
+        # Celery leaves out the password; there are more in the other URLs, and may be in the options and for TLS.
+        for secret in ("password", "transport_options", "credential_provider"):
+            told.pop(secret, None)
+        return {
+            **told,
+            "ssl": bool(told.get("ssl")),
+            "alternates": [maybe_sanitize_url(url) for url in told.get("alternates") or ()],
         }
 
     def _active(self, state: Any, safe: bool = False, **_: Any) -> list[dict[str, Any]]:

@@ -73,6 +73,12 @@ class Reports:
             self._owing.discard(number)
             self._ends.pop(number).close()
 
+    def abandon(self) -> None:
+        """In a process that was forked: the ends are the parent's."""
+        for end in self._ends.values():
+            end.close()
+        self._ends = {}
+
     def ask(self, question: dict[str, Any], timeout: float = 0.3) -> list[Report]:
         """Asks all processes, and returns what each has said last.
 

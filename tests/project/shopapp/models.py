@@ -9,7 +9,7 @@ from django.dispatch import receiver
 
 from async_signals import current_delivery
 from async_signals import signals as async_signals
-from shopapp import signals, tries  # noqa: F401 - connects more receivers
+from shopapp import at_work, signals, tries  # noqa: F401 - connects more receivers
 from shopapp.effects import record
 
 
@@ -129,3 +129,10 @@ def kills_its_process(sender: Any, **kwargs: Any) -> None:
 @receiver((signals.about_a_row, signals.skipping, signals.without_rows))
 def looks_at_the_row(sender: Any, order: Order | None, **kwargs: Any) -> None:
     record("looks_at_the_row", sender, reference=order and order.reference)
+
+
+@receiver(signals.waiting)
+def waits(sender: Any, path: str, **kwargs: Any) -> None:
+    record("waits", sender, path=path)
+    with open(path) as pipe:
+        pipe.read()

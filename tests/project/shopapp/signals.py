@@ -39,3 +39,13 @@ tried_by_default = AsyncSignal(retry={"max": 3, "base": 0.1})
 
 # For receivers that have one effect for each message.
 kept_once = AsyncSignal(retry={"max": 2, "base": 0.1})
+
+# Its receiver waits for what somebody writes into a pipe.
+waiting = AsyncSignal()
+
+# For what a worker does with its processes and threads.
+held_up = AsyncSignal()
+limited = AsyncSignal()
+touching = AsyncSignal()
+awaited = AsyncSignal()
+ending = AsyncSignal()

@@ -58,14 +58,14 @@ pub(crate) struct Shared {
 struct Plan {
     config: WorkerConfig,
     watchdog: Watchdog,
-    teller: JoinHandle<()>,
+    teller: Teller,
     control: Option<RawFd>,
 }
 
 /// The threads of a worker that was started.
 struct Started {
     core: JoinHandle<Result<(), BrokerError>>,
-    teller: JoinHandle<()>,
+    teller: Teller,
 }
 
 enum Stage {
@@ -125,7 +125,7 @@ impl Worker {
     ) -> PyResult<Self> {
         let broker = broker::config(py, &urls, transport_options, tls, heartbeat)?;
         let queues = queues.iter().map(|queue| convert::to_core::<Queue>(queue, "queue"));
-        let (teller, told) = Teller::start(observer)?;
+        let teller = Teller::start(observer)?;
         let patience = seconds(stop_timeout)?;
         let mut config = WorkerConfig::new(broker, queues.collect::<PyResult<_>>()?);
         config.name = name;
@@ -146,8 +146,8 @@ impl Worker {
             TimeLimits { soft: soft_time_limit.map(seconds).transpose()?, hard: time_limit.map(seconds).transpose()? };
         let pool = Arc::new(Pool::new(tasks, max_messages));
         let shared = Shared { pool: pool.clone(), watch: Arc::default(), limits, patience };
-        let watchdog = Watchdog { pool, teller, patience, interrupt: Arc::new(interrupt) };
-        let plan = Plan { config, watchdog, teller: told, control };
+        let watchdog = Watchdog { pool, teller: teller.clone(), patience, interrupt: Arc::new(interrupt) };
+        let plan = Plan { config, watchdog, teller, control };
         Ok(Self { shared: Arc::new(shared), stage: Mutex::new(Stage::Planned(Box::new(plan))) })
     }
 
@@ -201,7 +201,7 @@ impl Worker {
         let ended = py.detach(|| {
             let ended = started.core.join();
             // What it has said is in the log by then.
-            let _ = started.teller.join();
+            started.teller.settle();
             ended
         });
         match ended {

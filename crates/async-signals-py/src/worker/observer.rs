@@ -4,7 +4,8 @@
 use std::{
     fmt,
     sync::mpsc,
-    thread::{self, JoinHandle},
+    thread,
+    time::Duration,
 };
 
 use async_signals::{broker::BrokerError, follow::Failure, worker::Observer};
@@ -12,15 +13,18 @@ use pyo3::prelude::*;
 
 type Note = Box<dyn FnOnce(&Bound<'_, PyAny>) -> PyResult<()> + Send>;
 
+/// How long the end of the worker waits for what was told before it to be heard.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The way to the thread that tells.
 #[derive(Clone)]
 pub(super) struct Teller(mpsc::Sender<Note>);
 
 impl Teller {
     /// Tells a Python object from now on, until the last teller is dropped.
-    pub(super) fn start(observer: Py<PyAny>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(super) fn start(observer: Py<PyAny>) -> std::io::Result<Self> {
         let (sender, notes) = mpsc::channel::<Note>();
-        let thread = thread::Builder::new().name("async-signals-log".to_owned()).spawn(move || {
+        thread::Builder::new().name("async-signals-log".to_owned()).spawn(move || {
             for note in notes {
                 // The interpreter may be on its way out, and then nobody listens.
                 Python::try_attach(|py| {
@@ -30,7 +34,7 @@ impl Teller {
                 });
             }
         })?;
-        Ok((Self(sender), thread))
+        Ok(Self(sender))
     }
 
     /// Calls a method of the observer, later.
@@ -41,6 +45,19 @@ impl Teller {
         let note: Note = Box::new(move |observer| observer.call_method1(method, arguments).map(drop));
         // Nobody is there any more once the worker has ended.
         let _ = self.0.send(note);
+    }
+
+    /// Waits until what was told so far is heard, within reason. Called without the interpreter's lock.
+    pub(super) fn settle(&self) {
+        let (heard, hears) = mpsc::channel();
+        let note: Note = Box::new(move |_| {
+            let _ = heard.send(());
+            Ok(())
+        });
+        if self.0.send(note).is_ok() {
+            // Nobody may listen any more, and then there is nothing to wait for.
+            let _ = hears.recv_timeout(LAST_WORDS);
+        }
     }
 }
 

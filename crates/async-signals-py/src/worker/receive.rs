@@ -127,7 +127,7 @@ impl<'a, 'py> Receiving<'a, 'py> {
         if let Some(more) = more_than_a_task(&embed)? {
             return Ok(Some(unfit("Refused", format!("it asks for more to be run after it ({more}); signals do not"))));
         }
-        let Ok((name, sender)) = args.as_any().extract::<(Bound<'py, PyString>, Bound<'py, PyAny>)>() else {
+        let Some((name, sender)) = name_and_sender(&args) else {
             return Ok(Some(unfit("Malformed", "its arguments are not a signal's name and a sender".to_owned())));
         };
         let job = Bound::new(py, Job { held: held.clone() })?;
@@ -173,6 +173,14 @@ fn outcome(said: &Bound<'_, PyAny>) -> PyResult<Outcome> {
     }
     let (kind, reason): (String, String) = said.cast::<PyTuple>()?.extract()?;
     Ok(Outcome::Unfit { kind: kind.into(), reason })
+}
+
+/// A signal's two arguments.
+fn name_and_sender<'py>(args: &Bound<'py, PyList>) -> Option<(Bound<'py, PyString>, Bound<'py, PyAny>)> {
+    if args.len() != 2 {
+        return None;
+    }
+    Some((args.get_item(0).ok()?.cast_into().ok()?, args.get_item(1).ok()?))
 }
 
 fn unfit(kind: &'static str, reason: String) -> Outcome {

@@ -144,13 +144,17 @@ pub async fn consume(
     subscription: Subscription,
 ) -> Result<Arc<dyn Consumer>, BrokerError> {
     match url.scheme() {
-        #[cfg(feature = "sqlite")]
-        Scheme::Sqlite => Ok(Arc::new(sqlite::SqliteConsumer::subscribe(config, url, subscription).await?)),
-        Scheme::Memory => Ok(Arc::new(memory::MemoryConsumer::subscribe(url, &subscription))),
+        #[cfg(feature = "rabbitmq")]
+        Scheme::Amqp | Scheme::Amqps => {
+            Ok(Arc::new(super::rabbitmq::RabbitMqConsumer::connect(config, url, subscription).await?))
+        }
         #[cfg(feature = "redis")]
         Scheme::Redis | Scheme::Rediss => {
             Ok(Arc::new(super::redis::RedisConsumer::connect(config, url, subscription).await?))
         }
+        #[cfg(feature = "sqlite")]
+        Scheme::Sqlite => Ok(Arc::new(sqlite::SqliteConsumer::subscribe(config, url, subscription).await?)),
+        Scheme::Memory => Ok(Arc::new(memory::MemoryConsumer::subscribe(url, &subscription))),
         #[allow(unreachable_patterns, reason = "reached when a feature is off")]
         _ => Err(BrokerError::Unsupported { scheme: url.scheme_name().to_owned() }),
     }

@@ -61,6 +61,14 @@ pub enum BrokerError {
         /// The routing key.
         routing_key: String,
     },
+    /// There is no such queue, and it was not to be declared.
+    #[error("queue {queue:?} does not exist and is not to be declared: {reason}; create it, or let it be declared")]
+    QueueMissing {
+        /// The queue.
+        queue: String,
+        /// What the broker said.
+        reason: String,
+    },
     /// The queue or exchange is there already, with other arguments.
     #[error(
         "{entity} exists with other arguments: {reason}; make task_queues agree with the broker, or delete it there"

@@ -49,6 +49,8 @@ pub(super) fn admit(incoming: &Incoming, now: SystemTime, knows: impl FnOnce(&st
     }
     match (moment(headers, "expires"), moment(headers, "eta")) {
         (Err(reason), _) | (_, Err(reason)) => malformed(&reason),
+        // Whose result somebody may wait for is for Celery to declare revoked.
+        (Ok(Some(expires)), _) if expires <= now && task != TASK => Admission::Now,
         (Ok(Some(expires)), _) if expires <= now => Admission::Expired,
         (_, Ok(Some(eta))) if eta > now => Admission::Later(eta),
         _ => Admission::Now,
@@ -173,6 +175,8 @@ mod tests {
             assert_eq!(of(Value::Null, json!(eta)), Admission::Now, "{eta}");
         }
         let past = json!("2001-09-09T01:46:00+00:00");
+        let foreign = json!({"task": "shop.tasks.known", "id": "any", "expires": past});
+        assert_eq!(admitted(foreign), Admission::Now, "Celery has to say that it is revoked");
         assert_eq!(of(past.clone(), Value::Null), Admission::Now);
         assert_eq!(of(Value::Null, past.clone()), Admission::Expired);
         assert_eq!(of(json!("2001-09-09T01:47:00+00:00"), past), Admission::Expired);

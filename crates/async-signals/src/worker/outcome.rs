@@ -11,6 +11,7 @@
 //! | taken before and not settled | counted in a copy at the queue's end; parked at the limit | once the copy is published |
 //! | not due yet | held, its lease renewed, outside the prefetch window | when it ran |
 //! | expired | dropped with a line in the log, as in Celery | yes |
+//! | another task, expired | run, by which Celery marks it as revoked | as Celery does |
 //! | comes again while its first copy runs here | waits for that one's end | with the first copy |
 //! | rejected by a task (`Reject`) | dropped or given back, as the task says | as the task says |
 //! | unfinished at the deadline of a stop | given back | no |

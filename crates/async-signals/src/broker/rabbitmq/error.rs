@@ -64,6 +64,17 @@ pub(super) fn declaring(url: &str, entity: &str, error: &Error) -> BrokerError {
     }
 }
 
+/// The broker would not let us read a queue.
+pub(super) fn consuming(url: &str, queue: &str, error: &Error) -> BrokerError {
+    match refusal(error) {
+        Some(error) if error.get_id() == code::NOT_FOUND => {
+            BrokerError::QueueMissing { queue: queue.to_owned(), reason: said(error) }
+        }
+        Some(error) => refused(error),
+        None => lost(url, error),
+    }
+}
+
 /// The broker closed a channel for this reason.
 pub(super) fn refused(error: &AMQPError) -> BrokerError {
     match error.get_id() {
@@ -77,6 +88,14 @@ pub(super) fn refusal(error: &Error) -> Option<&AMQPError> {
     match error.kind() {
         ErrorKind::ProtocolError(amqp) if error.is_amqp_soft_error() => Some(amqp),
         _ => None,
+    }
+}
+
+/// The broker's own words where there are any, lapin's otherwise.
+pub(super) fn words(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => said(error),
+        _ => error.to_string(),
     }
 }
 

@@ -30,7 +30,10 @@ use tokio::{
 };
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-use super::super::{BrokerError, BrokerUrl, Tls};
+use super::{
+    super::{BrokerError, BrokerUrl, Tls},
+    depth::Depth,
+};
 
 /// What a line runs over: TCP, or TLS over TCP.
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -41,6 +44,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub(super) struct Line {
     wire: Box<dyn Wire>,
     cut: Arc<Cut>,
+    depth: Depth,
 }
 
 /// Cuts its line when dropped.
@@ -62,7 +66,7 @@ impl Line {
         // kombu encrypts whenever broker_use_ssl is set, whatever the URL's scheme.
         let wire = if url.is_tls() || tls.is_some() { encrypt(tcp, url, tls).await? } else { Box::new(tcp) };
         let cut = Arc::<Cut>::default();
-        Ok((Self { wire, cut: cut.clone() }, Cord(cut)))
+        Ok((Self { wire, cut: cut.clone(), depth: Depth::default() }, Cord(cut)))
     }
 
     /// Speaks AMQP over this line, on the current tokio runtime.
@@ -126,7 +130,10 @@ impl AsyncRead for Line {
         if this.cut.poll(context) {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut this.wire).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.wire).poll_read(context, buffer);
+        this.depth.bound(&mut buffer.filled_mut()[before..]);
+        read
     }
 }
 

@@ -1,15 +1,24 @@
 //! RabbitMQ, and whatever else speaks AMQP 0-9-1, through lapin.
 //!
+//! Two halves: [`RabbitMq`] publishes, [`RabbitMqConsumer`] takes and settles,
+//! each on a connection of its own, because a broker that is short of memory
+//! blocks the connections that publish, and acknowledgements with them.
+//!
 //! Messages go out with publisher confirms and `mandatory`, declarations on a
 //! channel of their own. lapin's own recovery is off: a connection that is
 //! lost stays lost, and the [publisher](crate::publisher) makes a new one.
 
+mod consumer;
 mod declare;
+mod deliveries;
+mod depth;
 mod error;
 mod headers;
+mod incoming;
 mod ledger;
 mod line;
 mod publishing;
+mod unsettled;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,12 +30,13 @@ use lapin::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(super) use self::consumer::RabbitMqConsumer;
 use self::{
     declare::Declarations,
     error::code,
     headers::{properties, short},
     ledger::{Mark, Verdict},
-    line::Line,
+    line::{Cord, Line},
     publishing::{Batch, Parcel, Publishing, Request},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
@@ -50,11 +60,8 @@ pub struct RabbitMq {
 
 impl RabbitMq {
     pub(super) async fn connect(config: &BrokerConfig, url: &BrokerUrl) -> Result<Self, BrokerError> {
-        let (line, cord) = Line::connect(url, config.tls.as_ref()).await?;
-        let properties = ConnectionProperties::default().with_connection_name("async-signals".into());
-        // If this is given up, the cord is dropped and takes lapin's thread with it.
-        let connection = line.open(uri(config, url)?, properties).await;
-        let connection = Arc::new(connection.map_err(|error| error::connecting(url, &error))?);
+        let (connection, cord) = open(config, url, "async-signals").await?;
+        let connection = Arc::new(connection);
         let url: Arc<str> = url.to_string().into();
         let (requests, blocked) = Publishing::start(connection.clone(), url.clone(), cord);
         Ok(Self { connection, url, declarations: Declarations::default(), requests, blocked })
@@ -203,6 +210,15 @@ impl fmt::Debug for RabbitMq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RabbitMq").field("url", &self.url).finish_non_exhaustive()
     }
+}
+
+/// Opens a connection that the broker lists under `name`. It ends with its cord.
+async fn open(config: &BrokerConfig, url: &BrokerUrl, name: &str) -> Result<(Connection, Cord), BrokerError> {
+    let (line, cord) = Line::connect(url, config.tls.as_ref()).await?;
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    // If this is given up, the cord is dropped and takes lapin's thread with it.
+    let connection = line.open(uri(config, url)?, properties).await;
+    Ok((connection.map_err(|error| error::connecting(url, &error))?, cord))
 }
 
 /// One message's next try, and what its earlier ones have shown.

@@ -1,0 +1,198 @@
+//! What the broker has pushed and nobody has taken yet, over all queues.
+//!
+//! lapin keeps what a consumer was pushed in that consumer's own stream,
+//! without a bound of its own: the prefetch is the bound, since the broker
+//! pushes no more than that before something is settled.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use futures_util::StreamExt;
+use lapin::{message::Delivery, types::ShortString};
+
+/// The streams of all queues, merged fairly.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    sources: Vec<Source>,
+    /// Whose turn it is.
+    turn: usize,
+    /// Whoever waits for a delivery.
+    taker: Option<Waker>,
+    /// No more is wanted: every consumer is cancelled, or about to be.
+    interrupted: bool,
+}
+
+/// One queue, and the consumers that read it: one, or an old and a new one
+/// while the prefetch is changed.
+#[derive(Debug)]
+struct Source {
+    queue: Arc<str>,
+    /// The newest comes last.
+    streams: Vec<Stream>,
+    /// What came through several streams at once, in its order.
+    ahead: VecDeque<Delivery>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    consumer: lapin::Consumer,
+    /// We have cancelled it ourselves.
+    retired: bool,
+}
+
+/// A delivery, and the queue that it came from.
+#[derive(Debug)]
+pub(super) struct Pushed {
+    pub(super) queue: Arc<str>,
+    pub(super) delivery: Delivery,
+}
+
+/// The broker has cancelled the consumer of this queue.
+#[derive(Debug)]
+pub(super) struct Cancelled(pub(super) Arc<str>);
+
+impl Deliveries {
+    pub(super) fn new(consumers: Vec<(Arc<str>, lapin::Consumer)>) -> Self {
+        let source = |(queue, consumer)| Source {
+            queue,
+            streams: vec![Stream { consumer, retired: false }],
+            ahead: VecDeque::new(),
+        };
+        Self { sources: consumers.into_iter().map(source).collect(), turn: 0, taker: None, interrupted: false }
+    }
+
+    /// Waits for deliveries and takes up to `limit` of them: in turn from each
+    /// queue, and from each in its order. Ready with none when interrupted.
+    pub(super) fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        limit: usize,
+    ) -> Poll<Result<Vec<Pushed>, Cancelled>> {
+        let mut taken = Vec::new();
+        // A queue that had nothing has said so to the context: it is not asked again.
+        let mut empty = 0;
+        while taken.len() < limit && empty < self.sources.len() {
+            self.turn = (self.turn + 1) % self.sources.len();
+            let source = &mut self.sources[self.turn];
+            match source.next(context) {
+                Ok(Some(delivery)) => {
+                    empty = 0;
+                    taken.push(Pushed { queue: source.queue.clone(), delivery });
+                }
+                Ok(None) => empty += 1,
+                // What was taken before is told first; the end will be there again.
+                Err(_) if !taken.is_empty() => break,
+                Err(cancelled) => return Poll::Ready(Err(cancelled)),
+            }
+        }
+        if !taken.is_empty() || self.interrupted || limit == 0 {
+            return Poll::Ready(Ok(taken));
+        }
+        self.taker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Puts a queue's new consumer in the place of its old one, whose stream
+    /// is read to its end. Returns the tags of those that are to be cancelled now.
+    pub(super) fn replace(&mut self, queue: &str, consumer: lapin::Consumer) -> Vec<ShortString> {
+        let Some(source) = self.sources.iter_mut().find(|source| &*source.queue == queue) else { return Vec::new() };
+        let mut cancel = source.retire();
+        source.streams.push(Stream { consumer, retired: false });
+        if self.interrupted {
+            cancel.extend(source.retire());
+        }
+        self.wake();
+        cancel
+    }
+
+    /// Ends the waiting, for good. Returns the tags of the consumers that are to be cancelled.
+    pub(super) fn interrupt(&mut self) -> Vec<ShortString> {
+        self.interrupted = true;
+        self.wake();
+        self.sources.iter_mut().flat_map(Source::retire).collect()
+    }
+
+    pub(super) fn interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    fn wake(&mut self) {
+        if let Some(taker) = self.taker.take() {
+            taker.wake();
+        }
+    }
+}
+
+impl Source {
+    fn next(&mut self, context: &mut Context<'_>) -> Result<Option<Delivery>, Cancelled> {
+        if self.streams.len() > 1 {
+            self.merge(context)?;
+        }
+        if let Some(delivery) = self.ahead.pop_front() {
+            return Ok(Some(delivery));
+        }
+        match self.streams.last_mut() {
+            Some(stream) => match stream.next(context) {
+                Poll::Ready(Some(delivery)) => Ok(Some(delivery)),
+                Poll::Pending => Ok(None),
+                Poll::Ready(None) if stream.retired => {
+                    self.streams.pop();
+                    Ok(None)
+                }
+                Poll::Ready(None) => Err(Cancelled(self.queue.clone())),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// Brings what came through several streams into the order in which it was
+    /// pushed. The newest stream is read first: whatever was pushed before a
+    /// delivery found there is by then in an older one.
+    fn merge(&mut self, context: &mut Context<'_>) -> Result<(), Cancelled> {
+        for index in (0..self.streams.len()).rev() {
+            let stream = &mut self.streams[index];
+            loop {
+                match stream.next(context) {
+                    Poll::Ready(Some(delivery)) => self.ahead.push_back(delivery),
+                    Poll::Pending => break,
+                    Poll::Ready(None) if stream.retired => {
+                        self.streams.remove(index);
+                        break;
+                    }
+                    Poll::Ready(None) => return Err(Cancelled(self.queue.clone())),
+                }
+            }
+        }
+        self.ahead.make_contiguous().sort_by_key(|delivery| delivery.delivery_tag);
+        Ok(())
+    }
+
+    fn retire(&mut self) -> Vec<ShortString> {
+        let active = self.streams.iter_mut().filter(|stream| !stream.retired);
+        active
+            .map(|stream| {
+                stream.retired = true;
+                stream.consumer.tag()
+            })
+            .collect()
+    }
+}
+
+impl Stream {
+    /// The next delivery; ready without one at the stream's end.
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        match self.consumer.poll_next_unpin(context) {
+            Poll::Ready(Some(Ok(delivery))) => Poll::Ready(Some(delivery)),
+            // Why the channel closed is told by the connection. This stream has no more to say.
+            Poll::Ready(Some(Err(_))) => {
+                self.retired = true;
+                Poll::Pending
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

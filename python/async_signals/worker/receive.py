@@ -1,0 +1,101 @@
+"""What a thread of a worker does with one message: the short way of signals, and Celery's way of all else."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from async_signals import names, propagation
+from async_signals.delivery import Delivery
+from async_signals.errors import ReceiversFailed
+from async_signals.failures import Failure
+from async_signals.references import MissingRow, UnresolvableReference
+
+from .celery_tasks import CeleryTasks
+from .connections import Connections
+from .events import Events
+
+if TYPE_CHECKING:
+    from async_signals._native import Job
+
+logger = logging.getLogger("async_signals.worker")
+
+#: What it says of a message: all ran; some failed; or it cannot be run here: a word for programs, and a sentence.
+Outcome = None | list[dict[str, Any]] | tuple[str, str]
+
+
+class Receiver:
+    """What the native worker calls, from any of its threads.
+
+    Arguments:
+        tasks: Runs what is no signal, and signals that somebody watches.
+        events: Told of each signal, while a monitor wants to know.
+        connections: Closed after each message.
+    """
+
+    def __init__(self, tasks: CeleryTasks, events: Events, connections: Connections) -> None:
+        self._tasks = tasks
+        self._events = events
+        self._connections = connections
+        #: Runs any other task, and settles it.
+        self.task = tasks.run
+
+    @property
+    def wants_signals(self) -> bool:
+        """Whether signals go Celery's way too, since somebody watches how it runs tasks."""
+        return self._tasks.wants_signals
+
+    def signal(self, name: str, sender: Any, named: dict[str, Any], job: Job) -> Outcome:
+        """Calls the receivers of a signal."""
+        known = names.find(name)
+        if known is None:
+            return "UnknownSignal", f"this worker has no signal {name!r}"
+        sent_at, only = job.sent_at, job.receivers
+        delivery = Delivery(
+            id=job.id,
+            signal=name,
+            attempt=job.attempt,
+            queue=job.own_queue,
+            sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, timezone.utc),
+            redeliveries=job.deliveries,
+        )
+        wanted = self._events.wanted
+        if wanted:
+            self._events.received(job)
+            self._events.started(job)
+        begun = time.perf_counter()
+        try:
+            failures = propagation.run(known, sender, named, delivery, None if only is None else frozenset(only))
+        except (UnresolvableReference, MissingRow) as error:
+            if wanted:
+                self._events.failed(job, error)
+            return type(error).__name__, str(error)
+        finally:
+            self._connections.close()
+        if failures:
+            return self._failed(job, name, failures)
+        if wanted:
+            self._events.succeeded(job, time.perf_counter() - begun)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("Signal %s[%s] ran in %.6f s", name, delivery.id, time.perf_counter() - begun)
+        return None
+
+    def escaped(self, error: Exception) -> None:
+        """Told of an exception that no receiver is to blame for; its message is parked."""
+        logger.error("A message could not be run: %s", error, exc_info=error)
+
+    def _failed(self, job: Job, name: str, failures: list[Failure]) -> list[dict[str, Any]]:
+        listed = "; ".join(str(failure)[:300] for failure in failures)
+        receivers = "receiver" if len(failures) == 1 else "receivers"
+        text = f"{len(failures)} {receivers} of {name} failed: {listed}"
+        logger.error("Message %s: %s", job.id, text)
+        told = [failure.for_core() for failure in failures]
+        if self._events.wanted:
+            error = failures[0].error or ReceiversFailed(text)
+            if any("retry" in each for each in told):
+                self._events.retried(job, error)
+            else:
+                self._events.failed(job, error)
+        return told
