@@ -123,7 +123,12 @@ ROWS: dict[int, Row] = {
     18: Row(
         "a malformed message",
         "the worker lives, and the message is parked",
-        {"stock": but("Celery acknowledges it and logs it: it is gone")},
+        {
+            "stock": but(
+                "Celery acknowledges it and logs it: it is gone; one without an id, and on Redis and SQLite one without an "
+                "envelope, ends the worker"
+            )
+        },
     ),
     19: Row(
         "a receiver that kills its process, each time",
