@@ -291,9 +291,9 @@ def test_tracers_see_what_they_see_of_celerys_worker(make_project: MakeProject, 
         lines = [_named(line, names) for line in file.read_text().splitlines()]
         seen[kind] = sorted(map(_sentry if watcher == "sentry" else _opentelemetry, map(json.loads, lines)))
     assert seen["ours"] == seen["stock"]
-    # Seven runs: two signals, two tasks, three tries of one. And what failed.
-    runs = [line for line in seen["ours"] if "queue.task.celery" in line or "SpanKind.CONSUMER" in line]
-    assert len(runs) == 7
+    one = '"exceptions": []' if watcher == "sentry" else "SpanKind.CONSUMER"
+    runs = [line for line in seen["ours"] if one in line and "third_time_lucky" in line]
+    assert len(runs) == 3
     assert any("LookupError" in line for line in seen["ours"])
     assert any("ReceiversFailed" in line for line in seen["ours"])
 

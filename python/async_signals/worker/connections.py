@@ -38,23 +38,26 @@ class Connections:
         self._mine = _Mine()
 
     def close(self) -> None:
-        """After a message: closes what the calling thread has open, if it has served long enough."""
+        """After a message: closes what the calling thread has open, if it has served long enough. Never raises."""
         mine = self._mine
-        for connection in mine.databases:
+        try:
             # Looked at first: most signals ask no database, and closing what is closed costs more than they do.
-            if connection.connection is not None:
-                mine.used += 1
-                break
-        else:
+            for connection in mine.databases:
+                if connection.connection is not None:
+                    self._used(mine)
+                    break
             if mine.caches is not None:
                 mine.caches.close_all()
-            return
+        except Exception:
+            # The receivers have done their work.
+            logger.exception("A connection could not be closed after a message")
+
+    def _used(self, mine: _Mine) -> None:
+        mine.used += 1
         if mine.used >= self._reuse:
             mine.used = 0
             for connection in mine.databases:
                 _close(connection)
-        if mine.caches is not None:
-            mine.caches.close_all()
 
 
 class _Mine(threading.local):

@@ -20,7 +20,7 @@ def waits_at_the_gate(sender: Any, number: int = 0, **kwargs: Any) -> None:
     """Until the test opens the gate, which is a named pipe."""
     record("waits_at_the_gate", sender, number=number, thread=threading.current_thread().name)
     # The name is read by nobody else: `open` waits until somebody writes.
-    with open(Path(os.environ["PROJECT_FOLDER"]) / "gate", "rb") as gate:
+    with open(Path(os.environ["PROJECT_FOLDER"]) / "gate", "rb", buffering=0) as gate:
         gate.read(1)
     record("passed", sender, number=number)
 
@@ -29,7 +29,7 @@ def waits_at_the_gate(sender: Any, number: int = 0, **kwargs: Any) -> None:
 def takes_too_long(sender: Any, **kwargs: Any) -> None:
     record("takes_too_long", sender)
     try:
-        with open(Path(os.environ["PROJECT_FOLDER"]) / "gate", "rb") as gate:
+        with open(Path(os.environ["PROJECT_FOLDER"]) / "gate", "rb", buffering=0) as gate:
             gate.read(1)
     except SoftTimeLimitExceeded:
         record("was_told", sender)
