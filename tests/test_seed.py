@@ -153,6 +153,8 @@ class TestRegisteringAReceiver:
             """
         )
         served.worker.process.wait_for("Request finished!", since=before)
+        # They come by another way than what is printed, and are not to be taken for the next test's.
+        served.project.effects.wait_for(2)
 
 
 class TestDefiningYourOwnSignals:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 Effect = dict[str, Any]
+#: A line that no receiver writes, which comes after all that was written before it.
+_MARK = "null\n"
 
 
 class Effects:
@@ -23,6 +25,7 @@ class Effects:
         # Open for writing too: the pipe then never ends, and nobody who writes waits for a reader.
         self._descriptor = os.open(path, os.O_RDWR)
         self._seen: list[Effect] = []
+        self._marks = 0
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, name="effects", daemon=True)
         self._reader.start()
@@ -33,7 +36,10 @@ class Effects:
                 if line == "\n":
                     return
                 with self._changed, contextlib.suppress(json.JSONDecodeError):
-                    self._seen.append(json.loads(line))
+                    if line == _MARK:
+                        self._marks += 1
+                    else:
+                        self._seen.append(json.loads(line))
                     self._changed.notify_all()
 
     def seen(self, receiver: str | None = None) -> list[Effect]:
@@ -55,7 +61,12 @@ class Effects:
                     raise AssertionError(f"waited {timeout} s for {what}; seen: {self._seen}")
 
     def clear(self) -> None:
+        """Forgets all that has been done so far, also what is on its way through the pipe still."""
         with self._changed:
+            marks = self._marks + 1
+        os.write(self._descriptor, _MARK.encode())
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._marks >= marks, 30), "nobody reads the pipe of effects"
             self._seen.clear()
 
     def close(self) -> None:
