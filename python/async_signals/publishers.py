@@ -92,9 +92,12 @@ def broker_options(app: Celery) -> dict[str, Any]:
 
 def _start(app: Celery) -> Publisher:
     heartbeat = _connection(app).heartbeat
-    options = settings.get()
+    options, broker = settings.get(), broker_options(app)
+    from .embedded import share
+
+    share(app, broker["urls"])
     return Publisher(
-        **broker_options(app),
+        **broker,
         observer=_Observer(options),
         timeout=float(options.publish_timeout),
         buffer_size=int(options.buffer_size),

@@ -22,7 +22,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
-from async_signals import parking, settings
+from async_signals import embedded, parking, settings
 from async_signals._native import Worker
 from async_signals.application import TASK
 from async_signals.errors import SignalNotSent
@@ -90,6 +90,7 @@ class Child:
         multiprocessing.current_process().name = f"Worker-{self._number}"
         _ignore_signals()
         plan.lifecycle.enter_process()
+        embedded.share(plan.app, plan.broker["urls"])
         events = Events(plan.app, plan.options.hostname, plan.options.task_events)
         worker = self._worker()
         tasks = CeleryTasks(plan.app, plan.options.hostname, events, _Limits(worker).held)

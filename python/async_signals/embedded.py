@@ -1,0 +1,57 @@
+"""One SQLite library for each process, where the broker is a SQLite file.
+
+Python has a SQLite library and the core has another one. Two of them on one
+file are safe in two processes, and destroy it in one: the system's locks are
+a process's, so the two do not keep each other out. A process that publishes or
+reads through the core therefore publishes Celery's other tasks through it too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu import Producer
+
+from . import publishers
+from .outgoing import Interceptor
+from .waiting import off_hub
+
+
+def share(app: Celery, urls: list[str]) -> None:
+    """Has all that the app publishes in this process go through the core, before that opens the file.
+
+    Arguments:
+        urls: The broker's. Nothing is done where it is no SQLite file.
+    """
+    if not all(url.startswith("sqla+sqlite") for url in urls):
+        return
+    if app._pool is not None:
+        app._pool.force_close_all()
+    app.amqp._producer_pool = _Producers(app)
+
+
+class _Producers:
+    """Celery's pool of producers, as far as Celery uses it to publish."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def acquire(self, block: bool = False, timeout: float | None = None) -> Producer:
+        """A producer, which is its own context manager."""
+        return _Producer(self._app)
+
+
+class _Producer(Interceptor):
+    """Has Celery make a message with any serializer, and the core publish it."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(app, self._confirm)
+        self._app = app
+
+    def _prepare(self, body: Any, *args: Any, **kwargs: Any) -> tuple[bytes, str, str]:
+        encoded, content_type, content_encoding = Producer._prepare(self, body, *args, **kwargs)
+        return encoded.encode() if isinstance(encoded, str) else bytes(encoded), content_type, content_encoding
+
+    def _confirm(self, body: bytes, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+        off_hub(publishers.for_app(self._app).message(route, headers, properties, body).confirm)
