@@ -125,8 +125,8 @@ ROWS: dict[int, Row] = {
         "the worker lives, and the message is parked",
         {
             "stock": but(
-                "Celery acknowledges it and logs it: it is gone; one without an id, and on Redis and SQLite one without an "
-                "envelope, ends the worker"
+                "Celery acknowledges it and logs it: it is gone; one without an id, and on Redis and SQLite one "
+                "without an envelope, ends the worker"
             )
         },
     ),
