@@ -187,11 +187,16 @@ impl Worker {
     pub fn stop(&self, patience: Duration) {
         let until = tokio::time::Instant::now() + patience;
         self.stop.send_if_modified(|stop| {
-            let first = *stop == Stop::No;
-            if first {
+            // Whoever is in more of a hurry has his way.
+            let sooner = match *stop {
+                Stop::No => true,
+                Stop::Drain(already) => until < already,
+                Stop::Now => false,
+            };
+            if sooner {
                 *stop = Stop::Drain(until);
             }
-            first
+            sooner
         });
     }
 
