@@ -188,7 +188,8 @@ impl Loop {
             let room = self.window.room().min(BATCH);
             if room > 0 {
                 // A take may last until a message comes, and what is held back does not wait for that.
-                let done = if self.held_back.is_empty() { self.settlements.begin_take() } else { Vec::new() };
+                let is_urgent = !(self.counted.is_empty() && self.held_back.is_empty());
+                let done = if is_urgent { Vec::new() } else { self.settlements.begin_take() };
                 let consumer = consumer.clone();
                 self.taking = Some(async move { consumer.take(&done, room).await }.boxed());
             }
@@ -196,8 +197,14 @@ impl Loop {
         self.adjust_prefetch();
         let Some(consumer) = &self.consumer else { return };
         if self.settling.is_none() && self.settlements.are_due(now, stopping) {
-            let (consumer, batch) = (consumer.clone(), self.settlements.begin());
-            let settle = async move { batch.settle(&*consumer).await };
+            let consumer = consumer.clone();
+            self.forget_counted();
+            let is_urgent = !(self.counted.is_empty() && self.held_back.is_empty());
+            let batch = self.settlements.begin();
+            let settle = async move {
+                batch.settle(&*consumer).await?;
+                if is_urgent { consumer.flush().await } else { Ok(()) }
+            };
             self.settling = Some(within(self.config.timeout, settle).boxed());
         }
     }
@@ -292,6 +299,13 @@ impl Loop {
         }
     }
 
+    /// A copy that comes after its original is settled is like any other message, and most come to somebody else.
+    fn forget_counted(&mut self) {
+        let mut counted = std::mem::take(&mut self.counted);
+        counted.retain(|_, original| !self.is_settled(*original));
+        self.counted = counted;
+    }
+
     fn is_settled(&self, tag: Tag) -> bool {
         self.ledger.queue(tag).is_none() && !self.settlements.tags().any(|other| other == tag)
     }
@@ -302,11 +316,7 @@ impl Loop {
             Follow::Again(message) => {
                 let deliveries = Ours::of(&incoming.headers).deliveries + 1;
                 self.config.observer.redelivered(text(incoming, "id"), deliveries);
-                // Most copies are taken by somebody else: what came of them is not asked.
-                let mut counted = std::mem::take(&mut self.counted);
-                counted.retain(|_, original| !self.is_settled(*original));
-                counted.extend(id(incoming).map(|id| (id, tag)));
-                self.counted = counted;
+                self.counted.extend(id(incoming).map(|id| (id, tag)));
                 let outgoing = vec![to_queue(&follow::own_queue(incoming, &queue), message)];
                 self.follow(tag, queue, outgoing);
             }
