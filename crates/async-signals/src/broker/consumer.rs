@@ -109,6 +109,12 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     /// with everything that is held; it does not wait for [`Consumer::take`].
     fn renew<'a>(&'a self, held: &'a [Tag]) -> BoxFuture<'a, Result<(), BrokerError>>;
 
+    /// Waits until the broker has heard of what was settled before. Nothing
+    /// happens where it answers each of these requests.
+    fn flush(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Changes how many unsettled messages the broker pushes ahead. Nothing
     /// happens where `take` alone decides.
     fn prefetch(&self, _count: usize) -> BoxFuture<'_, Result<(), BrokerError>> {

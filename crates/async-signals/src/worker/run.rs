@@ -69,6 +69,10 @@ pub(super) struct Loop {
     prefetch: usize,
     settlements: Settlements,
     jobs: Vec<Job>,
+    /// Messages that a counted copy was published of, by id: the copy may be here before they are settled.
+    counted: HashMap<Uuid, Tag>,
+    /// Such copies. One that killed this process now would come again beside its original.
+    held_back: Vec<(Tag, Job)>,
     finished: (mpsc::UnboundedSender<Finished>, mpsc::UnboundedReceiver<Finished>),
 }
 
@@ -100,6 +104,8 @@ impl Loop {
             prefetch: 0,
             settlements: Settlements::default(),
             jobs: Vec::new(),
+            counted: HashMap::new(),
+            held_back: Vec::new(),
             finished: mpsc::unbounded_channel(),
         }
     }
@@ -167,6 +173,7 @@ impl Loop {
         while !stopping && let Some((tag, Delayed { queue, redelivered, incoming })) = self.ledger.take_due(now) {
             self.begin(tag, queue, redelivered, incoming);
         }
+        self.release();
         if !self.jobs.is_empty() {
             self.window.begun(self.jobs.len(), now.into_std());
             self.runner.start(std::mem::take(&mut self.jobs));
@@ -180,15 +187,24 @@ impl Loop {
         if self.taking.is_none() && !stopping {
             let room = self.window.room().min(BATCH);
             if room > 0 {
-                let (consumer, done) = (consumer.clone(), self.settlements.begin_take());
+                // A take may last until a message comes, and what is held back does not wait for that.
+                let is_urgent = !(self.counted.is_empty() && self.held_back.is_empty());
+                let done = if is_urgent { Vec::new() } else { self.settlements.begin_take() };
+                let consumer = consumer.clone();
                 self.taking = Some(async move { consumer.take(&done, room).await }.boxed());
             }
         }
         self.adjust_prefetch();
         let Some(consumer) = &self.consumer else { return };
         if self.settling.is_none() && self.settlements.are_due(now, stopping) {
-            let (consumer, batch) = (consumer.clone(), self.settlements.begin());
-            let settle = async move { batch.settle(&*consumer).await };
+            let consumer = consumer.clone();
+            self.forget_counted();
+            let is_urgent = !(self.counted.is_empty() && self.held_back.is_empty());
+            let batch = self.settlements.begin();
+            let settle = async move {
+                batch.settle(&*consumer).await?;
+                if is_urgent { consumer.flush().await } else { Ok(()) }
+            };
             self.settling = Some(within(self.config.timeout, settle).boxed());
         }
     }
@@ -257,13 +273,41 @@ impl Loop {
     }
 
     fn run_job(&mut self, tag: Tag, queue: Arc<str>, redelivered: bool, incoming: Arc<Incoming>) {
-        if is_signal(&incoming)
-            && let Some(id) = id(&incoming)
-        {
+        let id = id(&incoming).filter(|_| is_signal(&incoming));
+        if let Some(id) = id {
             self.running.insert(id, tag);
         }
         self.ledger.run(tag, queue.clone());
-        self.jobs.push(Job::new(queue, redelivered, tag, incoming, self.void.clone(), self.finished.0.clone()));
+        let job = Job::new(queue, redelivered, tag, incoming, self.void.clone(), self.finished.0.clone());
+        match id.and_then(|id| self.counted.remove(&id)) {
+            Some(original) => self.held_back.push((original, job)),
+            None => self.jobs.push(job),
+        }
+    }
+
+    /// Lets copies run whose originals the broker has heard of.
+    fn release(&mut self) {
+        if self.held_back.is_empty() {
+            return;
+        }
+        for (original, job) in std::mem::take(&mut self.held_back) {
+            if self.is_settled(original) {
+                self.jobs.push(job);
+            } else {
+                self.held_back.push((original, job));
+            }
+        }
+    }
+
+    /// A copy that comes after its original is settled is like any other message, and most come to somebody else.
+    fn forget_counted(&mut self) {
+        let mut counted = std::mem::take(&mut self.counted);
+        counted.retain(|_, original| !self.is_settled(*original));
+        self.counted = counted;
+    }
+
+    fn is_settled(&self, tag: Tag) -> bool {
+        self.ledger.queue(tag).is_none() && !self.settlements.tags().any(|other| other == tag)
     }
 
     /// A message that was taken before and not settled.
@@ -272,6 +316,7 @@ impl Loop {
             Follow::Again(message) => {
                 let deliveries = Ours::of(&incoming.headers).deliveries + 1;
                 self.config.observer.redelivered(text(incoming, "id"), deliveries);
+                self.counted.extend(id(incoming).map(|id| (id, tag)));
                 let outgoing = vec![to_queue(&follow::own_queue(incoming, &queue), message)];
                 self.follow(tag, queue, outgoing);
             }

@@ -263,6 +263,18 @@ impl Consumer for RabbitMqConsumer {
         .boxed()
     }
 
+    /// AMQP confirms no acknowledgement, but answers in order: this asks for what holds already.
+    fn flush(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
+        async {
+            let prefetch = self.prefetch.lock().await;
+            match limit(&self.channel, *prefetch).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.lost(&error).await),
+            }
+        }
+        .boxed()
+    }
+
     fn prefetch(&self, count: usize) -> BoxFuture<'_, Result<(), BrokerError>> {
         self.set_prefetch(count).boxed()
     }
