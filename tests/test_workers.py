@@ -19,13 +19,14 @@ from checker.guarantees import Cell, brought_about, cell
 from checker.trial import QUEUE, MakeTrial, Trial
 from servers.eventually import eventually
 from servers.project import Broker
-from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
 from servers.sqlite import SqliteBroker
-from servers.worker import Kind, Worker
+from servers.worker import KINDS, Kind, Worker
 
 TASK = "async_signals.propagate"
 EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+#: What a worker says when it was told to stop.
+STOPPING: dict[Kind, str] = {"stock": "Warm shutdown", "ours": "stopping when what has begun is done"}
 #: Within how many seconds a worker ends that has nothing to do.
 ENDED = 15.0
 
@@ -40,7 +41,7 @@ class Served:
     def all_done(self) -> None:
         """Waits until all that was sent before is done: the worker has one slot."""
         [token] = self.trial.send("heard")
-        self.trial.wait_for("second", token=token)
+        self.trial.wait_for("second", token=token, timeout=20)
 
 
 @pytest.fixture(scope="module")
@@ -198,27 +199,36 @@ DEEP = "[" * 50_000 + "]" * 50_000
 #: What is no message of ours, as its body, its headers and its content type.
 MALFORMED: dict[str, tuple[bytes, dict[str, object], str]] = {
     "bytes that are no JSON": (b"\x00\xff garbage", headers(), "application/json"),
-    "a body of two items": (b'[["checker.signals.heard", null], {}]', headers(), "application/json"),
-    "a body that is an object": (b'{"signal": "checker.signals.heard"}', headers(), "application/json"),
     "JSON too deep": (body(named=f'{{"token": {DEEP}}}'), headers(), "application/json"),
     "a task that nobody has": (body(), headers(task="shop.tasks.gone"), "application/json"),
     "pickle": (b"\x80\x04N.", headers(), "application/x-python-serialize"),
-    "no headers and no task": (b"{}", {}, "application/json"),
+    "no headers": (b"{}", {}, "application/json"),
+    "a body of two items": (b'[["checker.signals.heard", null], {}]', headers(), "application/json"),
+    "a body that is an object": (b'{"signal": "checker.signals.heard"}', headers(), "application/json"),
+    "no id": (body(), headers(id=None), "application/json"),
 }
-#: Celery does not survive these, so a worker that all tests share is not given them.
-DEADLY_FOR_CELERY = {"no id": (body(), headers(id=None), "application/json")}
+#: Celery's worker ends with these.
+DEADLY_FOR_CELERY = ("a body of two items", "a body that is an object", "no id")
 
 
-@pytest.mark.parametrize("what", [*MALFORMED, *DEADLY_FOR_CELERY])
-def test_a_malformed_message(served: Served, what: str, request: pytest.FixtureRequest) -> None:
-    """It runs nobody and kills nobody. Ours parks it with a reason; Celery takes it for good."""
-    if what in DEADLY_FOR_CELERY and served.worker.kind == "stock":
-        pytest.skip("Celery's worker ends with an unrecoverable error")
-    raw, named, content_type = (MALFORMED | DEADLY_FOR_CELERY)[what]
-    trial = served.trial
-    served.all_done()  # the queue is there
+def put(trial: Trial, what: str) -> bytes:
+    """Puts a malformed message into the queue, which is there, and returns its body."""
+    raw, named, content_type = MALFORMED[what]
     encoding = "utf-8" if content_type == "application/json" else "binary"
     trial.project.put(QUEUE, raw, named, content_type, encoding)
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("worker_kind", "what"),
+    [(kind, what) for kind in KINDS for what in MALFORMED if kind == "ours" or what not in DEADLY_FOR_CELERY],
+    indirect=["worker_kind"],
+)
+def test_a_malformed_message(served: Served, what: str) -> None:
+    """It runs nobody and kills nobody. Ours parks it with a reason; Celery takes it for good."""
+    trial = served.trial
+    served.all_done()
+    raw = put(trial, what)
     served.all_done()
     assert runs(trial, "forged") == []
     assert served.worker.process.running()
@@ -231,13 +241,24 @@ def test_a_malformed_message(served: Served, what: str, request: pytest.FixtureR
     assert parked.body in {raw, raw.decode("latin-1")}, "it is parked as it came"
 
 
-def test_what_is_no_envelope_at_all(served: Served, broker: Broker) -> None:
+@pytest.mark.parametrize("what", DEADLY_FOR_CELERY)
+def test_a_malformed_message_that_celery_does_not_survive(
+    make_trial: MakeTrial, sqlite_broker: SqliteBroker, what: str
+) -> None:
+    assert not cell(18, "stock", "sqlite").holds
+    trial = make_trial(sqlite_broker, f"18: {what}, to a stock worker")
+    trial.send("unheard")  # the queue is there
+    put(trial, what)
+    with trial.worker("stock") as worker:
+        worker.process.wait_for("Unrecoverable error")
+        assert worker.process.wait(ENDED) != 0
+
+
+@pytest.mark.parametrize(("worker_kind", "broker"), [("ours", "redis"), ("ours", "sqlite")], indirect=True)
+def test_what_is_no_envelope_at_all(served: Served, broker: RedisServer | SqliteBroker) -> None:
     """Bytes that no client of Celery has written, where a broker keeps messages in envelopes."""
-    if served.worker.kind == "stock" or isinstance(broker, RabbitmqServer):
-        pytest.skip("kombu's own loop ends with it" if served.worker.kind == "stock" else "RabbitMQ has no envelopes")
     trial = served.trial
     assert trial.project.url is not None
-    assert isinstance(broker, RedisServer | SqliteBroker)
     served.all_done()  # the queue is there
     broker.put_raw(trial.project.url, QUEUE, b"no envelope")
     served.all_done()
@@ -259,7 +280,7 @@ class TestStopping:
             trial.send("heard", 3)
             trial.wait_for("at_the_gate", event="began")
             os.kill(worker.process.pid, signal.SIGTERM)
-            worker.process.wait_for("arm shutdown")
+            worker.process.wait_for(STOPPING[worker_kind])
             trial.open_gate()
             assert worker.process.wait(ENDED) == 0, worker.output
             assert trial.count("at_the_gate") == 1
