@@ -37,6 +37,11 @@ class _Producers:
     def __init__(self, app: Celery) -> None:
         self._app = app
 
+    @property
+    def connections(self) -> Any:
+        """Where Celery looks up the kind of broker, for a message with an eta. Nothing is opened by that."""
+        return self._app.pool
+
     def acquire(self, block: bool = False, timeout: float | None = None) -> Producer:
         """A producer, which is its own context manager."""
         return _Producer(self._app)
