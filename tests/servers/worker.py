@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -41,15 +42,15 @@ class Worker:
         kind: Kind = "stock",
     ) -> None:
         self.kind = kind
-        self._command = [
-            *(sys.executable, *_PROGRAMS[kind], "-Q", ",".join(queues), "-c", "1", "-l", "INFO", *options),
-        ]
+        self._command = [sys.executable, *_PROGRAMS[kind], "-Q", ",".join(queues), "-c", "1", "-l", "INFO", *options]
         self._folder, self._env = folder, env
         self.start()
 
     def start(self) -> None:
         """Starts it, again after a `kill` or a `stop`."""
-        self.process = Process(self._command, env=self._env, cwd=self._folder)
+        # A name of its own each time: RabbitMQ holds a name's queue for remote control until it has noticed a death.
+        named = [] if "--hostname" in self._command else ["--hostname", f"{self.kind}-{uuid.uuid4().hex[:8]}@%h"]
+        self.process = Process([*self._command, *named], env=self._env, cwd=self._folder)
         try:
             self.process.wait_for(" ready.")
         except AssertionError:
