@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 from django.dispatch import receiver
 
@@ -27,6 +26,9 @@ def waits_at_the_gate(sender: Any, number: int = 0, **kwargs: Any) -> None:
 
 @receiver(signals.limited)
 def takes_too_long(sender: Any, **kwargs: Any) -> None:
+    # Not above: this project is also run without Celery.
+    from celery.exceptions import SoftTimeLimitExceeded
+
     record("takes_too_long", sender)
     try:
         with open(Path(os.environ["PROJECT_FOLDER"]) / "gate", "rb", buffering=0) as gate:
