@@ -110,6 +110,7 @@ impl Ledger {
     /// Forgets what came over lost connections that the broker took back,
     /// except what is with the runner: its copy is tied to it when it comes.
     pub(super) fn forget_lost(&mut self) {
+        self.due.clear();
         self.entries.retain(|_, entry| {
             entry.twins.clear();
             !matches!(entry.state, State::Delayed(_))

@@ -38,6 +38,7 @@ use crate::{
     follow::{self, Follow, Ours},
     message::{Incoming, Message, Outgoing, Queue, Route},
     publisher::Publisher,
+    retry,
 };
 
 /// Most messages of one round trip.
@@ -361,7 +362,7 @@ impl Loop {
             Outcome::Rejected => self.reject(tag),
             Outcome::Failed(failures) => {
                 let now = SystemTime::now();
-                let follows = follow::failed(&incoming, &queue, &failures, now, &mut random);
+                let follows = follow::failed(&incoming, &queue, &failures, now, &mut retry::random);
                 if follows.is_empty() {
                     return self.acknowledge(tag);
                 }
@@ -560,9 +561,4 @@ fn seconds_until(message: &Message) -> f64 {
         Ok(Some(eta)) => eta.duration_since(SystemTime::now()).unwrap_or_default().as_secs_f64(),
         _ => 0.0,
     }
-}
-
-/// Between 0 and 1.
-fn random() -> f64 {
-    (Uuid::new_v4().as_u128() >> 75) as f64 / (1_u64 << 53) as f64
 }
