@@ -13,13 +13,13 @@ use std::{
 };
 
 use async_signals::{
-    broker::{self, Broker, BrokerConfig, BrokerError},
+    broker::{self, Broker, BrokerConfig, BrokerError, memory::Memory},
     dead_letters::{DeadLetterQueue, Letter},
     follow::{Failure, Ours},
     message::{Headers, Message, Queue, Route},
     publisher::{Publisher, PublisherConfig},
     retry::RetryPolicy,
-    worker::{Job, Outcome, Runner, Worker, WorkerConfig},
+    worker::{Job, Observer, Outcome, Runner, Worker, WorkerConfig},
 };
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use serde_json::{Map, Value, json};
@@ -59,6 +59,32 @@ async fn works_on_rabbitmq() {
     if let Some(mut rabbitmq) = RabbitMq::start() {
         behaves(&mut rabbitmq).await;
     }
+}
+
+/// Looks into the dead-letter queue whenever it is told that something is in it.
+struct Suspicious {
+    memory: Memory,
+    found: mpsc::UnboundedSender<usize>,
+}
+
+impl Observer for Suspicious {
+    fn parked(&self, _id: &str, queue: Option<&str>, _reason: &str) {
+        let _ = self.found.send(queue.map_or(0, |queue| self.memory.drain(queue).len()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn says_that_a_message_is_parked_only_when_it_is() {
+    let bench = InMemory::new("says-parked");
+    let (found, mut told) = mpsc::unbounded_channel();
+    let queue = fresh("queue");
+    publish(&bench, &queue, [numbered(0)]).await;
+    let memory = Memory::connect(&bench.config().urls[0]);
+    let observer = Arc::new(Suspicious { memory, found });
+    let mut working = Working::start(WorkerConfig { observer, ..config(&bench, &[&queue]) });
+    working.next().await.finish(Outcome::Unfit { kind: "UnknownSignal".into(), reason: "not here".to_owned() });
+    assert_eq!(timeout(DEADLINE, told.recv()).await.expect("in time"), Some(1));
+    working.stop().await;
 }
 
 type Behaviour = for<'a> fn(&'a mut dyn Bench) -> LocalBoxFuture<'a, ()>;

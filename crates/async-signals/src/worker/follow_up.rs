@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use super::Observer;
 use crate::{
     broker::{BrokerError, Tag},
+    follow::Failure,
     message::{Outgoing, Route},
     publisher::{PublishError, Publisher},
 };
@@ -18,14 +19,31 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct FollowUp {
     pub(super) tag: Tag,
-    pub(super) outgoing: Vec<Outgoing>,
+    pub(super) outgoing: Vec<(Outgoing, Notice)>,
+}
+
+/// What the observer is told, and only once it is true.
+#[derive(Debug)]
+pub(super) enum Notice {
+    Redelivered { deliveries: u32 },
+    Retried { failures: Vec<Failure>, seconds: f64 },
+    Parked { queue: String, reason: String },
+}
+
+impl Notice {
+    fn tell(&self, observer: &dyn Observer, id: &str) {
+        match self {
+            Self::Redelivered { deliveries } => observer.redelivered(id, *deliveries),
+            Self::Retried { failures, seconds } => observer.retried(id, failures, *seconds),
+            Self::Parked { queue, reason } => observer.parked(id, Some(queue), reason),
+        }
+    }
 }
 
 impl FollowUp {
     /// Publishes all of it; does not give up. Dropping it half-way costs a duplicate at most.
     pub(super) async fn publish(self, publisher: Arc<Publisher>, observer: Arc<dyn Observer>) -> Tag {
-        for outgoing in self.outgoing {
-            let mut outgoing = outgoing;
+        for (mut outgoing, notice) in self.outgoing {
             let mut pause = FIRST_PAUSE;
             while let Err(error) = send(&publisher, outgoing.clone()).await {
                 let queue = outgoing.route.routing_key.clone();
@@ -39,6 +57,7 @@ impl FollowUp {
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
+            notice.tell(&*observer, &outgoing.message.properties.correlation_id);
         }
         self.tag
     }

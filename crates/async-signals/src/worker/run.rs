@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::{
     Runner, Stop, WorkerConfig,
     admission::{Admission, admit},
-    follow_up::FollowUp,
+    follow_up::{FollowUp, Notice},
     job::{Finished, Job},
     ledger::{Delayed, Ledger},
     link::Link,
@@ -316,10 +316,9 @@ impl Loop {
         match follow::delivered_before(incoming, &queue, self.config.max_deliveries, now) {
             Follow::Again(message) => {
                 let deliveries = Ours::of(&incoming.headers).deliveries + 1;
-                self.config.observer.redelivered(text(incoming, "id"), deliveries);
                 self.counted.extend(id(incoming).map(|id| (id, tag)));
-                let outgoing = vec![to_queue(&follow::own_queue(incoming, &queue), message)];
-                self.follow(tag, queue, outgoing);
+                let outgoing = to_queue(&follow::own_queue(incoming, &queue), message);
+                self.follow(tag, queue, vec![(outgoing, Notice::Redelivered { deliveries })]);
             }
             Follow::Parked(message) => {
                 let own = follow::own_queue(incoming, &queue).into();
@@ -329,22 +328,13 @@ impl Loop {
     }
 
     fn park(&mut self, tag: Tag, queue: Arc<str>, message: Message, reason: &str) {
-        let id = &message.properties.correlation_id;
-        match &self.config.dead_letters {
-            Some(dead) => {
-                let name = dead.of(&queue);
-                self.config.observer.parked(id, Some(&name), reason);
-                let outgoing = vec![to_dead(&name, dead.arguments.clone(), message)];
-                self.follow(tag, queue, outgoing);
-            }
-            None => {
-                self.config.observer.parked(id, None, reason);
-                self.reject(tag);
-            }
+        match self.to_dead_letters(&queue, message, reason) {
+            Some(parking) => self.follow(tag, queue, vec![parking]),
+            None => self.reject(tag),
         }
     }
 
-    fn follow(&mut self, tag: Tag, queue: Arc<str>, outgoing: Vec<Outgoing>) {
+    fn follow(&mut self, tag: Tag, queue: Arc<str>, outgoing: Vec<(Outgoing, Notice)>) {
         self.ledger.follow(tag, queue);
         let follow_up = FollowUp { tag, outgoing };
         self.following.push(follow_up.publish(self.publisher.clone(), self.config.observer.clone()).boxed());
@@ -367,8 +357,14 @@ impl Loop {
                     return self.acknowledge(tag);
                 }
                 let own = follow::own_queue(&incoming, &queue);
-                let outgoing = follows.into_iter().filter_map(|follow| self.after_failure(&own, follow, &failures));
-                let outgoing: Vec<Outgoing> = outgoing.collect();
+                let outgoing = follows.into_iter().filter_map(|follow| match follow {
+                    Follow::Again(message) => {
+                        let notice = Notice::Retried { failures: failures.clone(), seconds: seconds_until(&message) };
+                        Some((to_queue(&own, message), notice))
+                    }
+                    Follow::Parked(message) => self.to_dead_letters(&own, message, "its tries are spent"),
+                });
+                let outgoing = outgoing.collect();
                 self.follow(tag, queue, outgoing);
             }
             Outcome::Unfit { kind, reason } => {
@@ -390,22 +386,15 @@ impl Loop {
         }
     }
 
-    fn after_failure(&self, queue: &str, follow: Follow, failures: &[follow::Failure]) -> Option<Outgoing> {
-        match (follow, &self.config.dead_letters) {
-            (Follow::Again(message), _) => {
-                self.config.observer.retried(&message.properties.correlation_id, failures, seconds_until(&message));
-                Some(to_queue(queue, message))
-            }
-            (Follow::Parked(message), Some(dead)) => {
-                let name = dead.of(queue);
-                self.config.observer.parked(&message.properties.correlation_id, Some(&name), "its tries are spent");
-                Some(to_dead(&name, dead.arguments.clone(), message))
-            }
-            (Follow::Parked(message), None) => {
-                self.config.observer.parked(&message.properties.correlation_id, None, "its tries are spent");
-                None
-            }
-        }
+    /// A message's way into the dead-letter queue of its queue; `None` where there is none, and nobody keeps it.
+    fn to_dead_letters(&self, queue: &str, message: Message, reason: &str) -> Option<(Outgoing, Notice)> {
+        let Some(dead) = &self.config.dead_letters else {
+            self.config.observer.parked(&message.properties.correlation_id, None, reason);
+            return None;
+        };
+        let name = dead.of(queue);
+        let outgoing = to_dead(&name, dead.arguments.clone(), message);
+        Some((outgoing, Notice::Parked { queue: name, reason: reason.to_owned() }))
     }
 
     fn acknowledge(&mut self, tag: Tag) {
