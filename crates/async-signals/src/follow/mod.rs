@@ -22,12 +22,12 @@ use uuid::Uuid;
 
 mod ours;
 mod text;
-mod time;
 
 pub use ours::Ours;
 
 use crate::{
     message::{Headers, Incoming, Message, Properties},
+    protocol::time,
     retry::RetryPolicy,
 };
 
@@ -133,7 +133,7 @@ pub fn failed(
     let mut why = format!("failed in try {attempt}, the last one");
     // What expires before its next try has no tries left.
     let due = pause.and_then(|pause| now.checked_add(pause));
-    let expired = match (time::expires(&incoming.headers), due) {
+    let expired = match (expires(incoming), due) {
         (Some(expires), Some(due)) => expires <= due,
         (_, due) => due.is_none(),
     };
@@ -216,6 +216,11 @@ pub fn replayed(incoming: &Incoming) -> (String, Message) {
     (queue, message)
 }
 
+/// When a message expires, where its header says so legibly.
+fn expires(incoming: &Incoming) -> Option<SystemTime> {
+    time::read(&incoming.headers, "expires").ok().flatten()
+}
+
 /// A message's way into the dead-letter queue.
 struct Parking<'a> {
     kind: &'a str,
@@ -294,7 +299,7 @@ fn change(message: &mut Message, how: impl FnOnce(&mut Map<String, Value>)) {
 
 /// The broker counts from each publish anew: it gets what is left.
 fn keep_expiry(message: &mut Message, incoming: &Incoming, now: SystemTime) {
-    if let Some(expires) = time::expires(&incoming.headers) {
+    if let Some(expires) = expires(incoming) {
         let left = expires.duration_since(now).unwrap_or_default().as_millis();
         message.properties.expiration_ms = Some(u64::try_from(left).unwrap_or(u64::MAX).max(1));
     }

@@ -6,3 +6,4 @@ pub mod json;
 pub mod kombu;
 mod object;
 mod scalar;
+pub mod time;

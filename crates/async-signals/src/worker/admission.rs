@@ -1,12 +1,14 @@
 //! What a message is, before anything of it runs.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use serde_json::{Map, Value};
-use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Iso8601};
+use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{message::Incoming, protocol::celery::TASK};
+use crate::{
+    message::Incoming,
+    protocol::{celery::TASK, time},
+};
 
 /// What is to be done with a message that was just taken.
 #[derive(Debug, PartialEq)]
@@ -47,8 +49,8 @@ pub(super) fn admit(incoming: &Incoming, now: SystemTime, knows: impl FnOnce(&st
     } else if !knows(task) {
         return Admission::Unfit { kind: "UnknownTask", reason: format!("this worker has no task {:?}", cut(task)) };
     }
-    match (moment(headers, "expires"), moment(headers, "eta")) {
-        (Err(reason), _) | (_, Err(reason)) => malformed(&reason),
+    match (time::read(headers, "expires"), time::read(headers, "eta")) {
+        (Err(error), _) | (_, Err(error)) => malformed(&error.to_string()),
         // Whose result somebody may wait for is for Celery to declare revoked.
         (Ok(Some(expires)), _) if expires <= now && task != TASK => Admission::Now,
         (Ok(Some(expires)), _) if expires <= now => Admission::Expired,
@@ -65,38 +67,6 @@ fn refused(reason: String) -> Admission {
     Admission::Unfit { kind: "Refused", reason }
 }
 
-/// A header that holds a time, ISO 8601. Without an offset it is in UTC, as Celery's are.
-pub(super) fn moment(headers: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, String> {
-    let text = match headers.get(name) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) => text,
-        Some(_) => return Err(format!("its {name} is no time")),
-    };
-    let read = OffsetDateTime::parse(text, &Iso8601::DEFAULT)
-        .or_else(|_| PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
-        .or_else(|_| {
-            // As Python's isoformat() has it when somebody asked for a blank.
-            let text = text.replacen(' ', "T", 1);
-            OffsetDateTime::parse(&text, &Iso8601::DEFAULT)
-                .or_else(|_| PrimitiveDateTime::parse(&text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
-        });
-    match read {
-        Ok(time) => Ok(Some(system_time(time))),
-        Err(_) => Err(format!("its {name} is no ISO 8601 time: {:?}", cut(text))),
-    }
-}
-
-fn system_time(time: OffsetDateTime) -> SystemTime {
-    let nanos = time.unix_timestamp_nanos();
-    let distance = Duration::from_nanos(u64::try_from(nanos.unsigned_abs()).unwrap_or(u64::MAX));
-    let moved = if nanos < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    };
-    moved.unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
 fn cut(text: &str) -> &str {
     match text.char_indices().nth(100) {
         Some((end, _)) => &text[..end],
@@ -106,6 +76,8 @@ fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use serde_json::json;
 

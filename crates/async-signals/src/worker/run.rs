@@ -37,6 +37,7 @@ use crate::{
     broker::{BrokerError, Consumer, Content, Tag, Taken, consumer::HEARTBEAT},
     follow::{self, Follow, Ours},
     message::{Incoming, Message, Outgoing, Queue, Route},
+    protocol::time,
     publisher::Publisher,
     retry,
 };
@@ -546,7 +547,7 @@ fn text<'a>(incoming: &'a Incoming, header: &str) -> &'a str {
 
 fn seconds_until(message: &Message) -> f64 {
     let crate::message::Headers::Raw(headers) = &message.headers else { return 0.0 };
-    match super::admission::moment(headers, "eta") {
+    match time::read(headers, "eta") {
         Ok(Some(eta)) => eta.duration_since(SystemTime::now()).unwrap_or_default().as_secs_f64(),
         _ => 0.0,
     }
