@@ -249,7 +249,7 @@ class _Receiver(Protocol):
     @property
     def task(self) -> Callable[[Any], None]: ...
     def signal(
-        self, name: str, sender: Any, named: dict[str, Any], job: Any, /
+        self, name: str, sender: Any, named: dict[str, Any], bare: bool, job: Any, /
     ) -> list[dict[str, Any]] | tuple[str, str] | None: ...
     def escaped(self, error: Exception, /) -> None: ...
 
@@ -351,8 +351,9 @@ class Worker:
     def run(self, receiver: _Receiver, main: bool = False) -> None:
         """Runs messages in the calling thread until the worker ends. Raises what a receiver raised to end the process.
 
-        `receiver.signal(name, sender, named, job)` returns None, a list of
-        failures, or `(kind, reason)` for what cannot be run here.
+        `receiver.signal(name, sender, named, bare, job)` returns None, a list
+        of failures, or `(kind, reason)` for what cannot be run here; `bare`:
+        sender and arguments hold no references.
         """
     def stop(self, timeout: float | None = None) -> None:
         """Takes nothing new, and ends when it has finished what it has; after `timeout` the rest goes back."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timezone
+from typing import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +29,62 @@ class Delivery:
     redeliveries: int = 0
 
 
-current: ContextVar[Delivery | None] = ContextVar("async_signals_delivery", default=None)
+class Arrival:
+    """A message that a worker runs: hardly any receiver asks for its delivery, so it is made when one does.
+
+    Arguments:
+        signal: The signal's wire name.
+        message: What knows the rest: the native worker's job.
+    """
+
+    __slots__ = ("_delivery", "_message", "signal")
+
+    def __init__(self, signal: str, message: Message) -> None:
+        self.signal = signal
+        self._message = message
+        self._delivery: Delivery | None = None
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self._message.id
+
+    @property
+    def delivery(self) -> Delivery:
+        """The same one each time."""
+        if self._delivery is None:
+            message = self._message
+            sent_at = message.sent_at
+            self._delivery = Delivery(
+                id=message.id,
+                signal=self.signal,
+                attempt=message.attempt,
+                queue=message.own_queue,
+                sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, timezone.utc),
+                redeliveries=message.deliveries,
+            )
+        return self._delivery
+
+
+class Message(Protocol):
+    """What a delivery is made of."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def own_queue(self) -> str: ...
+    @property
+    def sent_at(self) -> float | None: ...
+    @property
+    def deliveries(self) -> int: ...
+
+
+current: ContextVar[Delivery | Arrival | None] = ContextVar("async_signals_delivery", default=None)
 
 
 def current_delivery() -> Delivery | None:
     """The message that the running receiver was called for; None outside a worker."""
-    return current.get()
+    found = current.get()
+    return found.delivery if isinstance(found, Arrival) else found

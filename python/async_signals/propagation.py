@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync
 
 from ._native import resolve_call
-from .delivery import Delivery, current
+from .delivery import Arrival, Delivery, current
 from .failures import Failure
 from .once import Once
 from .receivers import Named, Receiver
@@ -38,9 +38,10 @@ def run(
     signal: AsyncSignal,
     sender: Any,
     named: dict[str, Any],
-    delivery: Delivery,
+    delivery: Delivery | Arrival,
     only: frozenset[str] | None = None,
     responses: list[Response] | None = None,
+    bare: bool = False,
 ) -> list[Failure]:
     """Puts the real values in the place of references, and calls every receiver, whatever the others raise.
 
@@ -51,6 +52,7 @@ def run(
     Arguments:
         only: The names of the receivers that the message is still for; None: all.
         responses: Filled with what each returned or raised, where somebody wants it.
+        bare: Whether sender and arguments are known to hold no references.
 
     Returns:
         The receivers that failed, and names in ``only`` that no receiver has here.
@@ -58,11 +60,12 @@ def run(
     Raises:
         UnresolvableReference, MissingRow: A reference stands for nothing here; no receiver was called.
     """
-    try:
-        sender, named = resolve_call(sender, named, Lookup(signal.on_missing))
-    except SkipReceivers as missing:
-        logger.info("Signal %s[%s] is skipped: %s", delivery.signal, delivery.id, missing)
-        return []
+    if not bare:
+        try:
+            sender, named = resolve_call(sender, named, Lookup(signal.on_missing))
+        except SkipReceivers as missing:
+            logger.info("Signal %s[%s] is skipped: %s", delivery.signal, delivery.id, missing)
+            return []
     receivers, coroutines = signal._live_receivers(sender)
     if not receivers and not coroutines and only is None:
         logger.warning("Signal %s[%s] has no receivers here", delivery.signal, delivery.id)
@@ -131,7 +134,7 @@ def _call_chosen(
     signal: AsyncSignal,
     sender: Any,
     named: dict[str, Any],
-    delivery: Delivery,
+    delivery: Delivery | Arrival,
     only: frozenset[str] | None,
     responses: list[Response] | None,
     receivers: list[Receiver],

@@ -19,22 +19,37 @@ create_exception!(async_signals._native, MalformedMessage, PyValueError, "A mess
 /// `args`, `kwargs` and `embed` of a task.
 pub(crate) type Body<'py> = (Bound<'py, PyList>, Bound<'py, PyDict>, Bound<'py, PyAny>);
 
+/// A task's body, taken apart.
+pub(crate) struct Decoded<'py> {
+    pub(crate) args: Bound<'py, PyList>,
+    pub(crate) kwargs: Bound<'py, PyDict>,
+    pub(crate) embed: Bound<'py, PyAny>,
+    /// No [`Reference`] is in it: there is nothing to resolve.
+    pub(crate) bare: bool,
+}
+
 /// What a body of `[args, kwargs, embed]` holds. Nothing is looked up: what
 /// was sent by reference stays one. MalformedMessage for whatever kombu or a
 /// stock worker would refuse, and for NaN and lone surrogates, which JSON has
 /// not.
 #[pyfunction]
-pub(crate) fn decode_body<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Body<'py>> {
+fn decode_body<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Body<'py>> {
+    decode(py, body).map(|decoded| (decoded.args, decoded.kwargs, decoded.embed))
+}
+
+/// The same, for the worker.
+pub(crate) fn decode<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Decoded<'py>> {
     // The bytes are here already; depth and count bound what they unfold to.
     let json = JsonReader::new(body, Limits::receiving(body.len())).map_err(malformed)?;
-    let body = Decoder { py, json }.whole()?;
+    let mut decoder = Decoder { py, json, bare: true };
+    let body = decoder.whole()?;
     let parts = body.cast_into::<PyList>().map_err(|_| malformed("a body is a list of three parts"))?;
     if parts.len() != 3 {
         return Err(malformed(format_args!("a body has three parts, this one {}", parts.len())));
     }
     let args = parts.get_item(0)?.cast_into().map_err(|_| malformed("args is a list"))?;
     let kwargs = parts.get_item(1)?.cast_into().map_err(|_| malformed("kwargs is an object"))?;
-    Ok((args, kwargs, parts.get_item(2)?))
+    Ok(Decoded { args, kwargs, embed: parts.get_item(2)?, bare: decoder.bare })
 }
 
 pub(crate) fn malformed(reason: impl Display) -> PyErr {
@@ -44,10 +59,11 @@ pub(crate) fn malformed(reason: impl Display) -> PyErr {
 struct Decoder<'a, 'py> {
     py: Python<'py>,
     json: JsonReader<'a>,
+    bare: bool,
 }
 
 impl<'a, 'py> Decoder<'a, 'py> {
-    fn whole(mut self) -> PyResult<Bound<'py, PyAny>> {
+    fn whole(&mut self) -> PyResult<Bound<'py, PyAny>> {
         let first = self.token()?;
         let value = self.value(first)?;
         match self.json.next() {
@@ -108,7 +124,12 @@ impl<'a, 'py> Decoder<'a, 'py> {
         }
         match marker(&dict)? {
             None => Ok(dict.into_any()),
-            Some((name, value)) => decode_marker(&name, value),
+            Some((name, value)) => {
+                let decoded = decode_marker(&name, value)?;
+                // A decoder that somebody registered with kombu may give back a reference of its own making.
+                self.bare &= decoded.cast::<Reference>().is_err();
+                Ok(decoded)
+            }
         }
     }
 }

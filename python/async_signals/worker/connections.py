@@ -72,7 +72,20 @@ class _Mine(threading.local):
             from django.db import connections
 
             self.databases = tuple(connections.all())
-            self.caches = caches
+            if any(map(_has_close, settings.CACHES.values())):
+                self.caches = caches
+
+
+def _has_close(cache: dict[str, Any]) -> bool:
+    """Most caches have nothing to close, and asking Django which are in use costs more than many a receiver."""
+    from django.core.cache.backends.base import BaseCache
+    from django.utils.module_loading import import_string
+
+    try:
+        backend = import_string(cache["BACKEND"])
+    except (ImportError, KeyError):
+        return False  # one that nobody can use
+    return getattr(backend, "close", None) is not BaseCache.close
 
 
 def _close(connection: Any) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from async_signals import names, propagation
-from async_signals.delivery import Delivery
+from async_signals.delivery import Arrival
 from async_signals.failures import Failure, summary
 from async_signals.references import MissingRow, UnresolvableReference
 
@@ -46,27 +45,26 @@ class Receiver:
         """Whether signals go Celery's way too, since somebody watches how it runs tasks."""
         return self._tasks.wants_signals
 
-    def signal(self, name: str, sender: Any, named: dict[str, Any], job: Job) -> Outcome:
-        """Calls the receivers of a signal."""
+    def signal(self, name: str, sender: Any, named: dict[str, Any], bare: bool, job: Job) -> Outcome:
+        """Calls the receivers of a signal.
+
+        Arguments:
+            bare: Whether sender and arguments hold no references.
+        """
         known = names.find(name)
         if known is None:
             return "UnknownSignal", f"this worker has no signal {name!r}"
-        sent_at, only = job.sent_at, job.receivers
-        delivery = Delivery(
-            id=job.id,
-            signal=name,
-            attempt=job.attempt,
-            queue=job.own_queue,
-            sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, timezone.utc),
-            redeliveries=job.deliveries,
-        )
+        only = job.receivers
+        arrival = Arrival(name, job)
         wanted = self._events.wanted
         if wanted:
             self._events.received(job)
             self._events.started(job)
         begun = time.perf_counter()
         try:
-            failures = propagation.run(known, sender, named, delivery, None if only is None else frozenset(only))
+            failures = propagation.run(
+                known, sender, named, arrival, None if only is None else frozenset(only), bare=bare
+            )
         except (UnresolvableReference, MissingRow) as error:
             if wanted:
                 self._events.failed(job, error)
@@ -78,7 +76,7 @@ class Receiver:
         if wanted:
             self._events.succeeded(job, time.perf_counter() - begun)
         if logger.isEnabledFor(logging.INFO):
-            logger.info("Signal %s[%s] ran in %.6f s", name, delivery.id, time.perf_counter() - begun)
+            logger.info("Signal %s[%s] ran in %.6f s", name, job.id, time.perf_counter() - begun)
         return None
 
     def escaped(self, error: Exception) -> None:

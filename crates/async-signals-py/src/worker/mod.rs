@@ -167,9 +167,9 @@ impl Worker {
 
     /// Runs messages in the calling thread until the worker ends.
     ///
-    /// `receiver.signal(name, sender, named, job)` calls the receivers of a
-    /// signal and returns None, a list of failures, or `(kind, reason)` for
-    /// what cannot be run here; `receiver.task(job)` runs anything else and
+    /// `receiver.signal(name, sender, named, bare, job)` calls the receivers of a
+    /// signal (`bare`: sender and arguments hold no references) and returns None,
+    /// a list of failures, or `(kind, reason)` for what cannot be run here; `receiver.task(job)` runs anything else and
     /// settles it; signals go there too while `receiver.wants_signals` holds.
     /// `receiver.escaped(error)` is told of exceptions that no receiver is to
     /// blame for. What is no Exception ends the process, and is raised.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     convert,
-    decode::{self, MalformedMessage},
+    decode::{self, Decoded, MalformedMessage},
 };
 
 /// How often an idle main thread looks for signals.
@@ -36,7 +36,7 @@ pub(super) struct Receiving<'a, 'py> {
     shared: &'a Shared,
     slot: Arc<Slot>,
     receiver: &'a Bound<'py, PyAny>,
-    /// `signal(name, sender, named, job)`: calls the receivers of a signal.
+    /// `signal(name, sender, named, bare, job)`: calls the receivers of a signal.
     signal: Bound<'py, PyAny>,
     /// `task(job)`: runs any other task, and settles it.
     task: Bound<'py, PyAny>,
@@ -117,7 +117,7 @@ impl<'a, 'py> Receiving<'a, 'py> {
 
     fn run_signal(&self, held: &Arc<Held>) -> PyResult<Option<Outcome>> {
         let py = self.py;
-        let (args, named, embed) = match decode::decode_body(py, &held.incoming.body) {
+        let Decoded { args, kwargs: named, embed, bare } = match decode::decode(py, &held.incoming.body) {
             Ok(body) => body,
             Err(error) if error.is_instance_of::<MalformedMessage>(py) => {
                 return Ok(Some(unfit("Malformed", error.value(py).to_string())));
@@ -131,7 +131,7 @@ impl<'a, 'py> Receiving<'a, 'py> {
             return Ok(Some(unfit("Malformed", "its arguments are not a signal's name and a sender".to_owned())));
         };
         let job = Bound::new(py, Job { held: held.clone() })?;
-        let outcome = match self.signal.call1((name, sender, named, job)) {
+        let outcome = match self.signal.call1((name, sender, named, bare, job)) {
             Ok(said) => outcome(&said),
             Err(error) => Err(error),
         };
