@@ -125,7 +125,7 @@ impl DeadLetterQueue {
 /// What is to be known of a letter, as JSON.
 fn describe(letter: &Letter) -> String {
     let (headers, body) = match letter.incoming() {
-        Some(incoming) => (Value::Object(incoming.headers.clone()), &incoming.body),
+        Some(incoming) => (Value::Object((*incoming.headers).clone()), &incoming.body),
         None => (Value::Null, &bytes::Bytes::new()),
     };
     // A body of ours is JSON; anything else is shown as text, as far as it is text.

@@ -39,7 +39,10 @@ impl Incoming {
         let headers = convert::foreign_map(headers);
         let ours = Ours::of(&headers);
         let body = Bytes::copy_from_slice(body.as_bytes());
-        Ok(Self { message: Message { headers, properties: properties.into(), exchange, routing_key, body }, ours })
+        Ok(Self {
+            message: Message { headers: headers.into(), properties: properties.into(), exchange, routing_key, body },
+            ours,
+        })
     }
 
     /// The queue that it was sent to.

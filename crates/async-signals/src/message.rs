@@ -1,5 +1,7 @@
 //! What a send means, before any bytes: one Celery task, and where it goes.
 
+mod received;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+pub use self::received::ReceivedHeaders;
 use crate::protocol::celery::TaskHeaders;
 
 /// One task message: headers, properties and an encoded body.
@@ -179,7 +182,7 @@ pub struct Outgoing {
 #[derive(Clone, Debug)]
 pub struct Incoming {
     /// Its headers, whoever made them.
-    pub headers: Map<String, Value>,
+    pub headers: ReceivedHeaders,
     /// Its properties; what is missing has the value that AMQP gives it.
     pub properties: Properties,
     /// The exchange it was published to; empty for AMQP's default exchange.

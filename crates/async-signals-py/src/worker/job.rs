@@ -17,7 +17,6 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use serde_json::Value;
 
 use crate::convert;
 
@@ -62,7 +61,7 @@ impl Held {
     }
 
     pub(super) fn text(&self, header: &str) -> &str {
-        self.incoming.headers.get(header).and_then(Value::as_str).unwrap_or_default()
+        self.incoming.headers.text(header).unwrap_or_default()
     }
 }
 
@@ -164,9 +163,8 @@ impl Job {
     /// The names of the receivers that it is still for; None: all.
     #[getter]
     fn receivers(&self) -> Option<Vec<String>> {
-        // Looked for first, since this is asked of every message and hardly any has it.
-        self.held.incoming.headers.get("async_signals")?.as_object()?.get("receivers")?;
-        self.ours().receivers
+        // This is asked of every message, and hardly any has it.
+        if self.held.incoming.headers.is_plain() { None } else { self.ours().receivers }
     }
 
     /// It is acknowledged.

@@ -204,6 +204,9 @@ fn more_than_a_task(embed: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
 
 /// The limits that the message itself asks for.
 fn own_limits(held: &Held) -> TimeLimits {
+    if held.incoming.headers.is_plain() {
+        return TimeLimits::default();
+    }
     let Some(Value::Array(limits)) = held.incoming.headers.get("timelimit") else { return TimeLimits::default() };
     let limit = |at: usize| {
         let seconds = limits.get(at)?.as_f64().filter(|seconds| *seconds > 0.0)?;

@@ -275,7 +275,7 @@ fn tried_again(incoming: &Incoming, attempt: u32, failures: &[&Failure], due: Sy
 
 /// The same message, without what only told of the way it has come.
 fn copy(incoming: &Incoming) -> Message {
-    let mut headers = incoming.headers.clone();
+    let mut headers = (*incoming.headers).clone();
     // kombu writes the first, RabbitMQ's quorum queues the others.
     for name in ["redelivered", "x-delivery-count", "x-acquired-count"] {
         headers.shift_remove(name);

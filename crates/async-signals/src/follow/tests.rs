@@ -15,7 +15,7 @@ fn now() -> SystemTime {
 fn incoming(headers: Value) -> Incoming {
     let Value::Object(headers) = headers else { panic!("headers are an object") };
     Incoming {
-        headers,
+        headers: headers.into(),
         properties: Properties { priority: 7, ..Properties::for_task(ID.parse().expect("an id")) },
         exchange: "shop".to_owned(),
         routing_key: "orders".to_owned(),
@@ -239,7 +239,7 @@ mod parking {
         let follows = fail(&message, &[failure("a", steady(2, 1.0))]);
         let parked = in_dead_letters(&follows[0]);
         let taken = Incoming {
-            headers: headers(parked).clone(),
+            headers: headers(parked).clone().into(),
             properties: parked.properties.clone(),
             exchange: String::new(),
             routing_key: "orders.dead".to_owned(),
@@ -295,7 +295,7 @@ proptest! {
         (most, max) in (0..6u32, 0..6u32),
         numbers in (prop::num::f64::ANY, prop::num::f64::ANY, prop::num::f64::ANY),
     ) {
-        let incoming = Incoming { headers: garbled, ..sent(json!({})) };
+        let incoming = Incoming { headers: garbled.into(), ..sent(json!({})) };
         let now = UNIX_EPOCH + Duration::from_secs(seconds.into());
         let policy = RetryPolicy { max, base: numbers.0, factor: numbers.1, cap: numbers.2, jitter: true };
         let failures = [failure("a", Some(policy)), failure("b", None), Failure::unknown("c".to_owned())];
@@ -325,7 +325,7 @@ proptest! {
         let mut message = sent(json!({}));
         let mut deliveries = 1;
         while let Follow::Again(next) = delivered_before(&message, "celery", most, now()) {
-            message.headers = headers(&next).clone();
+            message.headers = headers(&next).clone().into();
             deliveries += 1;
         }
         prop_assert_eq!(deliveries, most);

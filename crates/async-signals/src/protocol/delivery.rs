@@ -9,10 +9,10 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Value, value::RawValue};
 
 use super::{kombu::EnvelopeError, object::Object, scalar::Scalar};
-use crate::message::{Incoming, Properties};
+use crate::message::{Incoming, Properties, ReceivedHeaders};
 
 /// A message that came in an envelope.
 #[derive(Clone, Debug)]
@@ -37,9 +37,12 @@ impl Delivery {
         }
         let Object(wire): Object<Wire<'_>> =
             serde_json::from_slice(bytes).map_err(|error| EnvelopeError::Malformed { reason: error.to_string() })?;
-        let (headers, properties) = (wire.headers.unwrap_or_default().0, wire.properties.0);
+        let headers = wire.headers.map(|headers| ReceivedHeaders::read(headers.get())).transpose();
+        let headers = headers.map_err(|error| EnvelopeError::Malformed { reason: format!("its headers: {error}") })?;
+        let (headers, properties) = (headers.unwrap_or_default(), wire.properties.0);
         let Object(info) = properties.delivery_info.unwrap_or_default();
-        let redelivered = headers.get("redelivered").and_then(Value::as_bool).unwrap_or_default();
+        let redelivered =
+            !headers.is_plain() && headers.get("redelivered").and_then(Value::as_bool).unwrap_or_default();
         Ok(Self {
             redelivered: redelivered || matches!(info.redelivered, Scalar::Bool(true)),
             incoming: Incoming {
@@ -89,7 +92,8 @@ struct Wire<'a> {
     content_encoding: Option<Text<'a>>,
     #[serde(borrow)]
     content_type: Option<Text<'a>>,
-    headers: Option<Headers>,
+    #[serde(borrow)]
+    headers: Option<&'a RawValue>,
     #[serde(borrow)]
     properties: Object<WireProperties<'a>>,
 }
@@ -178,36 +182,6 @@ impl<'de> Deserialize<'de> for Members<'de> {
                     members.push((key.0, map.next_value::<&'de RawValue>()?.get()));
                 }
                 Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
-    }
-}
-
-/// The headers, with room for all that Celery writes: growing costs more than reading.
-#[derive(Default)]
-struct Headers(Map<String, Value>);
-
-const CELERYS_HEADERS: usize = 28;
-
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Headers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("headers")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut headers = Map::with_capacity(CELERYS_HEADERS);
-                while let Some((name, value)) = map.next_entry()? {
-                    headers.insert(name, value);
-                }
-                Ok(Headers(headers))
             }
         }
 

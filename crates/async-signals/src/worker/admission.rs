@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
@@ -26,10 +25,10 @@ pub(super) enum Admission {
 /// Looks at the headers alone. `knows` tells whether a task that is no signal is run here.
 pub(super) fn admit(incoming: &Incoming, now: SystemTime, knows: impl FnOnce(&str) -> bool) -> Admission {
     let headers = &incoming.headers;
-    let Some(Value::String(task)) = headers.get("task") else {
+    let Some(task) = headers.text("task") else {
         return malformed("it has no task name; only Celery's message protocol 2 is read");
     };
-    let Some(Value::String(id)) = headers.get("id") else { return malformed("it has no id") };
+    let Some(id) = headers.text("id") else { return malformed("it has no id") };
     if task == TASK {
         if id.parse::<Uuid>().is_err() {
             return malformed("its id is no UUID");
@@ -39,6 +38,9 @@ pub(super) fn admit(incoming: &Incoming, now: SystemTime, knows: impl FnOnce(&st
                 "its content type is {:?}, not application/json",
                 cut(&incoming.properties.content_type)
             ));
+        }
+        if headers.is_plain() {
+            return Admission::Now;
         }
         if let Some(compression) = headers.get("compression").filter(|value| !value.is_null()) {
             return refused(format!(
@@ -79,7 +81,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::message::Properties;
@@ -88,7 +90,7 @@ mod tests {
 
     fn incoming(headers: Value) -> Incoming {
         Incoming {
-            headers: headers.as_object().expect("a map").clone(),
+            headers: headers.as_object().expect("a map").clone().into(),
             properties: Properties::for_task(Uuid::nil()),
             exchange: String::new(),
             routing_key: "celery".to_owned(),

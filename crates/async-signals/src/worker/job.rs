@@ -100,5 +100,5 @@ impl Drop for Job {
 }
 
 fn text<'a>(incoming: &'a Incoming, header: &str) -> &'a str {
-    incoming.headers.get(header).and_then(|value| value.as_str()).unwrap_or_default()
+    incoming.headers.text(header).unwrap_or_default()
 }

@@ -542,7 +542,7 @@ fn id(incoming: &Incoming) -> Option<Uuid> {
 }
 
 fn text<'a>(incoming: &'a Incoming, header: &str) -> &'a str {
-    incoming.headers.get(header).and_then(|value| value.as_str()).unwrap_or_default()
+    incoming.headers.text(header).unwrap_or_default()
 }
 
 fn seconds_until(message: &Message) -> f64 {

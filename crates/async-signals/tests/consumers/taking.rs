@@ -53,7 +53,7 @@ pub(super) fn assert_same(taken: &Incoming, published: &Message) {
         Headers::Raw(headers) => Value::Object(headers.clone()),
         Headers::Task(headers) => serde_json::to_value(headers).expect("headers are JSON"),
     };
-    assert_eq!(Value::Object(taken.headers.clone()), headers);
+    assert_eq!(Value::Object(taken.headers.clone().into()), headers);
     assert_eq!(format!("{:?}", taken.properties), format!("{:?}", published.properties));
     // Not assert_eq: nobody reads three megabytes of difference.
     assert!(taken.body == published.body);

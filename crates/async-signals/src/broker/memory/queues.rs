@@ -140,7 +140,7 @@ impl Stored {
         let Outgoing { route, message } = &self.outgoing;
         let content = match headers(&message.headers) {
             Ok(headers) => Content::Message(Box::new(Incoming {
-                headers,
+                headers: headers.into(),
                 properties: message.properties.clone(),
                 exchange: route.exchange.clone(),
                 routing_key: route.routing_key.clone(),

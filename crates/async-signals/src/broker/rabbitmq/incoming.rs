@@ -28,7 +28,7 @@ const TRANSIENT: u8 = 1;
 pub(super) fn incoming(delivery: Delivery) -> Incoming {
     let Delivery { exchange, routing_key, properties, data, .. } = delivery;
     Incoming {
-        headers: properties.headers().as_ref().map(map).unwrap_or_default(),
+        headers: properties.headers().as_ref().map(map).unwrap_or_default().into(),
         properties: self::properties(&properties),
         exchange: exchange.into(),
         routing_key: routing_key.into(),
@@ -137,7 +137,7 @@ mod tests {
         let mut delivery = Delivery::mock(1, "captured".into(), "key".into(), false, b"[[], {}, {}]".to_vec());
         delivery.properties = celery;
         let incoming = incoming(delivery);
-        assert_eq!(Value::Object(incoming.headers), captured["headers"]);
+        assert_eq!(Value::Object(incoming.headers.into()), captured["headers"]);
         let (properties, text) = (incoming.properties, |name: &str| captured["properties"][name].as_str());
         assert_eq!(Some(&*properties.content_type), text("content_type"));
         assert_eq!(Some(&*properties.content_encoding), text("content_encoding"));
