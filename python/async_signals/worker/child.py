@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
+import billiard
 from asgiref.sync import async_to_sync, sync_to_async
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
@@ -87,7 +88,8 @@ class Child:
     def run(self) -> int:
         """Until it is told to end, or has run as many messages as it may. Returns the exit code."""
         plan = self._plan
-        multiprocessing.current_process().name = f"Worker-{self._number}"
+        # Logs ask the one, what was written for Celery the other.
+        multiprocessing.current_process().name = billiard.current_process().name = f"Worker-{self._number}"
         _ignore_signals()
         plan.lifecycle.enter_process()
         embedded.share(plan.app, plan.broker["urls"])
