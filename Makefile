@@ -11,6 +11,8 @@ LOGS := target/logs
 PYTHON ?=
 # Where `make demo` runs its broker: BROKER=redis://… or amqp://…, else the embedded SQLite broker.
 BROKER ?=
+# Which worker runs the demo's receivers: WORKER=celery, else ours.
+WORKER ?=
 # What `make test` hands to pytest: make test PYTEST_ARGS="-k transactions".
 PYTEST_ARGS ?=
 DJANGOS ?= 6.0 6.1
@@ -25,7 +27,7 @@ say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 help: ## List what can be run
 	@echo "usage: make <target>"; echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo; echo "PYTHON=/path/to/python3 picks the Python that .venv is made of, BROKER=redis://… the broker of the demo."
+	@echo; echo "PYTHON=/path/to/python3 picks the Python that .venv is made of, BROKER=redis://… and WORKER=celery the broker and the worker of the demo."
 
 # The stamp is newer than the lock file when .venv holds what the lock file says.
 $(VENV)/.locked: requirements/dev.txt scripts/venv.sh scripts/find-python.sh
@@ -89,13 +91,15 @@ fmt: venv ## Format everything
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
 
+DEMO_ARGS = $(if $(BROKER),--broker $(BROKER)) $(if $(WORKER),--worker $(WORKER))
+
 .PHONY: demo
 demo: build ## Run the main job: a real shop, a real worker, orders placed, receivers run
-	@$(PY) examples/shop/demo.py $(if $(BROKER),--broker $(BROKER))
+	@$(PY) examples/shop/demo.py $(DEMO_ARGS)
 
 .PHONY: demo-serve
 demo-serve: build ## The same shop, kept up for you to click through
-	@$(PY) examples/shop/demo.py --serve $(if $(BROKER),--broker $(BROKER))
+	@$(PY) examples/shop/demo.py --serve $(DEMO_ARGS)
 
 .PHONY: bench
 bench: build servers ## Measure against Celery's own publishing, side by side

@@ -26,7 +26,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_all_effects_are_there_on_each_broker(broker: Broker) -> None:
     url = broker.fresh_url()
-    done = run("--json", "--broker", url)
+    done = run("--json", "--no-rates", "--broker", url)
     assert done.returncode == 0, done.stdout + done.stderr
     account = json.loads(done.stdout)
     assert account["ok"]
@@ -35,10 +35,21 @@ def test_all_effects_are_there_on_each_broker(broker: Broker) -> None:
     assert broker.queues(url) == {}
 
 
-def test_the_account_is_plain_where_there_is_no_terminal() -> None:
+@pytest.mark.parametrize("worker", ["async-signals", "celery"])
+def test_either_worker_runs_the_receivers(worker: str, sqlite_broker: Broker) -> None:
+    done = run("--json", "--no-rates", "--worker", worker, "--broker", sqlite_broker.fresh_url())
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["ok"]
+    assert account["worker"]["command"].startswith(worker)
+
+
+def test_the_account_is_plain_where_there_is_no_terminal_and_shows_both_rates() -> None:
     done = run()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "effects are there" in done.stdout
+    assert re.search(r"^  async-signals +[\d,]+ +[\d.]+ s +[\d,]+ +\d+ x$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  celery +\d+ +[\d.]+ s +\d+ +1 x$", done.stdout, re.MULTILINE)
     assert "\x1b" not in done.stdout + done.stderr
 
 
@@ -60,7 +71,7 @@ def test_a_broker_that_is_not_there_is_said_at_once() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_the_shop_stays_open_until_it_is_told_to_close(tmp_path: Path, number: signal.Signals) -> None:
     demo = Process(
-        [sys.executable, str(DEMO), "--serve"],
+        [sys.executable, str(DEMO), "--serve", "--no-rates"],
         env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)},
         cwd=tmp_path,
     )

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -25,7 +25,9 @@ import click
 from walkthrough.account import Account, facts, heading, remark, tell, tell_order
 from walkthrough.customer import Customer, UnexpectedAnswer
 from walkthrough.processes import Child, Household, ProcessFailed
+from walkthrough.rush import measure
 from walkthrough.story import VISITS, Effect, Queues, effects_of_all, effects_of_order
+from walkthrough.workers import WORKERS, Worker
 
 PROJECT = Path(__file__).resolve().parent
 #: How long a process may take to be ready, in seconds.
@@ -34,40 +36,15 @@ START_UP = 60.0
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass(frozen=True)
-class Worker:
-    """How a kind of worker is started, and the words in its log that say it is ready, or never will be."""
-
-    command: str
-    ready: str
-    hopeless: str
-
-    def arguments(self, queues: Queues) -> list[str]:
-        """For this Python, whatever ``PATH`` says."""
-        return [sys.executable, "-m", *self.described(queues).split()]
-
-    def described(self, queues: Queues) -> str:
-        """What one would type."""
-        return self.command.format(queues=f"{queues.default},{queues.urgent}")
-
-
-WORKERS = {
-    "celery": Worker(
-        command="celery -A shop_site worker -Q {queues} --concurrency 2 -l INFO",
-        ready=r"\bready\.",
-        hopeless=r"Cannot connect to|Unrecoverable error",
-    ),
-}
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--broker", metavar="URL", help="redis://… or amqp://… of a server that is there.")
-@click.option("--worker", type=click.Choice(list(WORKERS)), default="celery", show_default=True)
+@click.option("--worker", type=click.Choice(list(WORKERS)), default="async-signals", show_default=True)
+@click.option("--rates/--no-rates", default=True, help="Measure both workers' rates as well.  [default: rates]")
 @click.option("--serve", is_flag=True, help="Keep the shop open afterwards, until Ctrl-C.")
 @click.option("--port", default=0, help="The site's port.  [default: a free one]")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for effects.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def main(broker: str | None, worker: str, serve: bool, port: int, timeout: float, as_json: bool) -> None:
+def main(broker: str | None, worker: str, rates: bool, serve: bool, port: int, timeout: float, as_json: bool) -> None:
     """Run a tea shop whose receivers work in another process."""
     for each in ENDINGS:
         signal.signal(each, _leave)
@@ -75,6 +52,8 @@ def main(broker: str | None, worker: str, serve: bool, port: int, timeout: float
     try:
         with shop(broker, WORKERS[worker], port, say) as it:
             account = it.run(timeout)
+            if rates and not account.missing:
+                account = replace(account, rates=measure(it.household, it.queues, say.progress))
             if as_json:
                 click.echo(json.dumps(account.as_dict(), indent=2))
             else:
@@ -97,7 +76,7 @@ def shop(broker: str | None, worker: Worker, port: int, say: "Narrator") -> "Ite
     """A shop with its site and its worker running; both are gone afterwards."""
     # On a server that others use too, queues of our own: a worker must not eat their tasks.
     suffix = f"-shop-{uuid4().hex[:8]}" if broker else ""
-    queues = Queues(default=f"celery{suffix}", urgent=f"high_priority{suffix}")
+    queues = Queues(default=f"celery{suffix}", urgent=f"high_priority{suffix}", rush=f"page_views{suffix}")
     with tempfile.TemporaryDirectory(prefix="async-signals-shop-") as directory:
         data = Path(directory)
         broker_url = broker or f"sqla+sqlite:///{data / 'broker.sqlite3'}"
@@ -110,6 +89,7 @@ def shop(broker: str | None, worker: Worker, port: int, say: "Narrator") -> "Ite
             "SHOP_DATA_DIR": directory,
             "SHOP_DEFAULT_QUEUE": queues.default,
             "SHOP_URGENT_QUEUE": queues.urgent,
+            "SHOP_RUSH_QUEUE": queues.rush,
         }
         household = Household(data, PROJECT, environment)
         opened = False
@@ -120,12 +100,12 @@ def shop(broker: str | None, worker: Worker, port: int, say: "Narrator") -> "Ite
                 say.progress("starting the site and the worker")
                 site_command = ["manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
                 site = household.start("site", [sys.executable, *site_command])
-                hands = household.start("worker", worker.arguments(queues))
+                hands = household.start("worker", worker.arguments(queues.default, queues.urgent))
                 address = site.wait_for(r"server at (http://[^\s/]+)/", START_UP)[1]
                 hands.wait_for(worker.ready, START_UP, worker.hopeless)
                 say.progress("")
                 opened = True
-                described = worker.described(queues)
+                described = worker.described(queues.default, queues.urgent)
                 yield Shop(household, site, hands, address, queues, broker_url, described, say)
         finally:
             say.progress("")

@@ -9,8 +9,11 @@ import asyncio
 import time
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
+from io import FileIO
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.dispatch import receiver
@@ -18,7 +21,7 @@ from django.utils import timezone
 
 from .models import Email, Invoice, Order, Product, Shipment, StockMovement
 from .recorded import recorded
-from .signals import basket_priced, order_placed, payment_taken, stock_low
+from .signals import basket_priced, order_placed, page_viewed, payment_taken, stock_low
 
 
 @receiver(basket_priced)
@@ -102,8 +105,19 @@ def reorder(sender: type[Product], product: Product, left: int, **kwargs: Any) -
     Email.objects.get_or_create(to="supplier@steep.example", subject=f"Please send more {product.name}: {left} left")
 
 
+@receiver(page_viewed)
+def count_page_view(sender: None, path: str, **kwargs: Any) -> None:
+    """Make a mark: a byte for each view is all that is kept."""
+    _page_views().write(b".")
+
+
 class PrinterJammed(Exception):
     """The printer's answer to every question."""
+
+
+@cache
+def _page_views() -> FileIO:
+    return FileIO(settings.DATA_DIR / "page_views", "a")
 
 
 async def _quote(courier: str, per_parcel: Decimal, parcels: int) -> tuple[Decimal, str]:

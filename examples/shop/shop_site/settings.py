@@ -59,12 +59,13 @@ TIME_ZONE = "UTC"
 CELERY_BROKER_URL = os.environ.get("SHOP_BROKER_URL", f"sqla+sqlite:///{DATA_DIR / 'broker.sqlite3'}")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 
-# Signals go to two queues: the default one, and one for what must not queue behind the
-# rest. Both are declared here, each with an exchange of its own as Celery would make it,
-# so that a worker reads both even without -Q. The names can be changed for the sake of a
+# Signals go to three queues: the default one, one for what must not queue behind the rest,
+# and one for what comes in crowds. All are declared here, each with an exchange of its own
+# as Celery would make it, so that a worker reads them even without -Q. The names can be changed for the sake of a
 # broker that others use too.
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("SHOP_DEFAULT_QUEUE", "celery")
 URGENT_QUEUE = os.environ.get("SHOP_URGENT_QUEUE", "high_priority")
+RUSH_QUEUE = os.environ.get("SHOP_RUSH_QUEUE", "page_views")
 CELERY_TASK_QUEUES = [
-    Queue(name, Exchange(name), routing_key=name) for name in (CELERY_TASK_DEFAULT_QUEUE, URGENT_QUEUE)
+    Queue(name, Exchange(name), routing_key=name) for name in (CELERY_TASK_DEFAULT_QUEUE, URGENT_QUEUE, RUSH_QUEUE)
 ]

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .customer import Placed
+from .rush import Rate
 from .story import Effect, Visit
 
 
@@ -25,6 +26,7 @@ class Account:
     activity: dict[str, Any]
     effects: Sequence[Effect]
     seconds: float
+    rates: Sequence[Rate] = ()
 
     @property
     def missing(self) -> list[str]:
@@ -50,6 +52,7 @@ class Account:
             "rows": self.activity["counts"],
             "effects": len(self.effects),
             "seconds": round(self.seconds, 3),
+            "rates": {rate.worker: round(rate.per_second, 1) for rate in self.rates},
         }
 
 
@@ -107,7 +110,7 @@ def tell(account: Account) -> None:
         click.echo("\n  Sent by receivers, from the worker")
         _tell_runs(others, account.site_pid)
 
-    if account.broker.startswith("sqla"):
+    if account.broker.startswith("sqla") and account.worker.startswith("celery"):
         remark("(Celery looks into an SQLite broker once a second: that is most of the waiting.)")
 
     heading("What the rows say")
@@ -129,6 +132,9 @@ def tell(account: Account) -> None:
         click.echo(f"  to {letter['to']}: {letter['subject']}")
     counts = account.activity["counts"]
     click.echo("  " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+    if account.rates:
+        _tell_rates(account.rates)
 
     heading("In short")
     runs = account.activity["runs"]
@@ -152,6 +158,22 @@ def tell(account: Account) -> None:
             click.secho(f"    {text}", fg="red")
     else:
         click.secho(f"  All {len(account.effects)} effects are there.", fg="green", bold=True)
+
+
+def _tell_rates(rates: Sequence[Rate]) -> None:
+    heading("A crowd of small signals: one queue, two processes, one worker after the other")
+    slowest = min(rate.per_second for rate in rates)
+    rows = [
+        (
+            rate.worker,
+            f"{rate.signals:,}",
+            f"{rate.seconds:.2f} s",
+            f"{rate.per_second:,.0f}",
+            f"{rate.per_second / slowest:.0f} x",
+        )
+        for rate in rates
+    ]
+    table(("worker", "signals", "took", "a second", "beside"), rows, numbers=(1, 2, 3, 4))
 
 
 def _tell_runs(runs: Sequence[dict[str, Any]], site_pid: int) -> None:

@@ -139,6 +139,11 @@ class Household:
             raise ProcessFailed(f"manage.py {arguments[0]} failed", child.tail())
         self.children.remove(child)
 
+    def stop(self, child: Child) -> None:
+        """Stop one of them."""
+        child.stop()
+        self.children.remove(child)
+
     def check(self) -> None:
         """Raise :class:`ProcessFailed` if any of them is gone."""
         for child in self.children:

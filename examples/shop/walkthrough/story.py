@@ -55,10 +55,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class Queues:
-    """Where the two kinds of asynchronous signals go."""
+    """Where the asynchronous signals go."""
 
     default: str
     urgent: str
+    rush: str
 
 
 def effects_of_order(

@@ -15,7 +15,7 @@ class Command(BaseCommand):
 
     def handle(self, **_: Any) -> None:
         """Delete each queue, its dead letters and its exchange."""
-        names = (settings.CELERY_TASK_DEFAULT_QUEUE, settings.URGENT_QUEUE)
+        names = (settings.CELERY_TASK_DEFAULT_QUEUE, settings.URGENT_QUEUE, settings.RUSH_QUEUE)
         with app.connection_for_write() as connection, connection.channel() as channel:
             for name in names:
                 queue = app.amqp.queues[name](channel)
