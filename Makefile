@@ -102,7 +102,7 @@ demo-serve: build ## The same shop, kept up for you to click through
 	@$(PY) examples/shop/demo.py --serve $(DEMO_ARGS)
 
 .PHONY: bench
-bench: build servers ## Measure against Celery's own publishing, side by side
+bench: build servers ## Measure against Celery, side by side: its publishing and its worker
 	@$(PY) benches/run.py
 
 .PHONY: wheel
