@@ -25,14 +25,25 @@ pub(super) struct FollowUp {
 /// What the observer is told, and only once it is true.
 #[derive(Debug)]
 pub(super) enum Notice {
-    Redelivered { deliveries: u32 },
-    Retried { failures: Vec<Failure>, seconds: f64 },
-    Parked { queue: String, reason: String },
+    /// Nothing has happened that anybody has to know.
+    None,
+    Redelivered {
+        deliveries: u32,
+    },
+    Retried {
+        failures: Vec<Failure>,
+        seconds: f64,
+    },
+    Parked {
+        queue: String,
+        reason: String,
+    },
 }
 
 impl Notice {
     fn tell(&self, observer: &dyn Observer, id: &str) {
         match self {
+            Self::None => {}
             Self::Redelivered { deliveries } => observer.redelivered(id, *deliveries),
             Self::Retried { failures, seconds } => observer.retried(id, failures, *seconds),
             Self::Parked { queue, reason } => observer.parked(id, Some(queue), reason),
