@@ -311,7 +311,7 @@ async fn parks_garbage(bench: &mut dyn Bench) {
         with_headers(1, json!({"id": null})),
         with_headers(2, json!({"task": "shop.tasks.unknown"})),
         with_headers(3, json!({"eta": "soon"})),
-        with_headers(4, json!({"compression": "application/x-gzip"})),
+        with_headers(4, json!({"compression": "application/x-bz2"})),
     ];
     publish(bench, &queue, garbage).await;
     publish(bench, &queue, [with_headers(5, json!({"task": "shop.tasks.known", "id": "of-their-own"}))]).await;

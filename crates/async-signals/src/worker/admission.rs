@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     message::Incoming,
-    protocol::{celery::TASK, time},
+    protocol::{celery::TASK, compression, time},
 };
 
 /// What is to be done with a message that was just taken.
@@ -40,11 +40,8 @@ pub(super) fn admit(incoming: &Incoming, now: SystemTime, knows: impl FnOnce(&st
                 cut(&incoming.properties.content_type)
             ));
         }
-        if let Some(compression) = headers.get("compression").filter(|value| !value.is_null()) {
-            return refused(format!(
-                "its body is compressed ({}); set task_compression to None",
-                cut(&compression.to_string())
-            ));
+        if let Err(error) = compression::is_compressed(headers) {
+            return refused(error.to_string());
         }
     } else if !knows(task) {
         return Admission::Unfit { kind: "UnknownTask", reason: format!("this worker has no task {:?}", cut(task)) };
@@ -131,7 +128,8 @@ mod tests {
         {
             assert_eq!(kind(admitted(headers.clone())), "Malformed", "{headers}");
         }
-        assert_eq!(kind(admitted(json!({"task": TASK, "id": ID, "compression": "application/x-gzip"}))), "Refused");
+        assert_eq!(kind(admitted(json!({"task": TASK, "id": ID, "compression": "application/x-bz2"}))), "Refused");
+        assert_eq!(admitted(json!({"task": TASK, "id": ID, "compression": "application/x-gzip"})), NOW);
         let mut pickled = incoming(json!({"task": TASK, "id": ID}));
         pickled.properties.content_type = "application/x-python-serialize".into();
         assert_eq!(kind(admit(&pickled, now(), |_| false)), "Refused");
@@ -150,7 +148,7 @@ mod tests {
             "2001-09-09 01:47:00+00:00",
         ] {
             assert_eq!(of(json!(eta), Value::Null), Admission::Later { eta: later, expires: None }, "{eta}");
-            assert_eq!(of(Value::Null, json!(eta)), NOW, "{eta}");
+            assert_eq!(of(Value::Null, json!(eta)), Admission::Now { expires: Some(later) }, "{eta}");
         }
         let past = json!("2001-09-09T01:46:00+00:00");
         let foreign = json!({"task": "shop.tasks.known", "id": "any", "expires": past});
