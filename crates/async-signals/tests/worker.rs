@@ -107,6 +107,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("many that were delivered before run soon", |bench| catches_up(bench).boxed_local()),
     ("what waited for its time in a worker that died is not counted", |bench| forgives(bench).boxed_local()),
     ("a stop finishes what was taken and leaves the rest", |bench| stops(bench).boxed_local()),
+    ("a stop counts nothing of what it leaves", |bench| leaves(bench).boxed_local()),
     ("a stop gives back what does not finish in time", |bench| gives_back(bench).boxed_local()),
     ("a job that is dropped comes again", |bench| drops(bench).boxed_local()),
     ("dead letters are listed, sent again and thrown away", |bench| dead_letters(bench).boxed_local()),
@@ -376,7 +377,7 @@ impl Observer for Late {
 
 async fn waits(bench: &mut dyn Bench) {
     let queue = fresh("queue");
-    let due = SystemTime::now() + Duration::from_millis(700);
+    let due = SystemTime::now() + Duration::from_secs(2);
     let eta = OffsetDateTime::from(due).format(&Rfc3339).expect("a time");
     let delayed = (0..100).map(|number| with_headers(number, json!({"eta": eta})));
     publish(bench, &queue, delayed).await;
@@ -524,6 +525,8 @@ async fn isolates(bench: &mut dyn Bench) {
     working.stop().await;
     let mut dead: Vec<u64> = bench.read(&format!("{queue}.dead")).await.iter().map(ReadMessage::number).collect();
     dead.sort_unstable();
+    // One that was just being copied when its worker ended is there twice.
+    dead.dedup();
     assert_eq!(dead, KILLERS, "nothing else is parked");
     assert_eq!(bench.read(&queue).await, []);
 }
@@ -545,7 +548,8 @@ async fn catches_up(bench: &mut dyn Bench) {
 
 async fn forgives(bench: &mut dyn Bench) {
     let queue = fresh("queue");
-    let due = SystemTime::now() + Duration::from_secs(3);
+    // Two workers die before.
+    let due = SystemTime::now() + Duration::from_secs(8);
     let eta = OffsetDateTime::from(due).format(&Rfc3339).expect("a time");
     publish(bench, &queue, [with_headers(0, json!({"eta": eta})), numbered(1)]).await;
     for _ in 0..2 {
@@ -583,6 +587,36 @@ async fn stops(bench: &mut dyn Bench) {
     let mut left: Vec<u64> = read(bench, &queue, 20 - ran.len()).await.iter().map(ReadMessage::number).collect();
     left.sort_unstable();
     assert_eq!(left, (ran.len() as u64..20).collect::<Vec<_>>());
+}
+
+async fn leaves(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, (0..20).map(numbered)).await;
+    let narrow = |bench: &dyn Bench| WorkerConfig { least_prefetch: 4, most_prefetch: 4, ..config(bench, &[&queue]) };
+    let mut ran = Vec::new();
+    for _ in 0..3 {
+        let mut working = Working::start(narrow(bench));
+        let first = working.next().await.begin().expect("nothing is in its way");
+        working.worker.stop(DEADLINE);
+        let mut job = Some(first);
+        while let Some(begun) = job {
+            ran.push((number(&begun), begun.ours().deliveries));
+            begun.finish(Outcome::Done);
+            let next = timeout(DEADLINE, working.jobs.recv()).await.expect("in time");
+            job = next.and_then(Job::begin);
+        }
+        timeout(DEADLINE, working.task).await.expect("in time").expect("no panic").expect("no error");
+    }
+    let mut working = Working::on(bench, &[&queue]);
+    while ran.len() < 20 {
+        let Some(job) = working.next().await.begin() else { continue };
+        ran.push((number(&job), job.ours().deliveries));
+        job.finish(Outcome::Done);
+    }
+    working.stop().await;
+    ran.sort_unstable();
+    assert_eq!(ran, (0..20).map(|number| (number, 0)).collect::<Vec<_>>());
+    assert_eq!(bench.read(&queue).await, []);
 }
 
 async fn gives_back(bench: &mut dyn Bench) {

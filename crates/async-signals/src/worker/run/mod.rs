@@ -154,7 +154,8 @@ impl Loop {
                 result = pending(&mut self.quieting) => {
                     self.quieting = None;
                     match result {
-                        Ok(taken) => self.admit_all(taken),
+                        Ok(pushed) if stop == Stop::No => self.admit_all(pushed),
+                        Ok(pushed) => self.return_all(pushed),
                         Err(error) => self.lost(&error),
                     }
                 }
@@ -331,10 +332,32 @@ impl Loop {
     /// Takes nothing more: what waits for its time goes back, too.
     fn interrupt(&mut self) {
         self.interrupted = true;
-        if let Some(consumer) = &self.consumer {
-            consumer.interrupt();
+        if let Some(consumer) = self.consumer.clone() {
+            if self.quieting.is_some() {
+                consumer.interrupt();
+            } else {
+                let quiet = async move {
+                    let pushed = consumer.pause().await;
+                    consumer.interrupt();
+                    pushed
+                };
+                self.quieting = Some(within(self.config.timeout, quiet).boxed());
+            }
         }
         self.settlements.give_back(self.ledger.drop_delayed());
+    }
+
+    /// What was pushed and is not wanted any more. Signals are given back uncounted: their broker would
+    /// mark them as delivered before. All else it takes back with the connection.
+    fn return_all(&mut self, pushed: Vec<Taken>) {
+        for Taken { tag, queue, redelivered, content } in pushed {
+            match content {
+                Content::Message(incoming) if !redelivered && is_signal(&incoming) => {
+                    self.release(tag, queue, &incoming);
+                }
+                _ => {}
+            }
+        }
     }
 
     fn is_over(&self, stop: Stop) -> bool {
@@ -344,6 +367,7 @@ impl Loop {
             Stop::Drain(until) => {
                 let nothing_left = self.ledger.is_empty()
                     && self.taking.is_none()
+                    && self.quieting.is_none()
                     && self.settling.is_none()
                     && self.settlements.is_empty();
                 // Without a connection there is nothing to settle: the broker has it all back in time.
