@@ -258,7 +258,8 @@ impl Loop {
         };
         let is_free = stop == Stop::No && !self.suspects.are_here();
         let due = if is_free { self.ledger.next_due() } else { None };
-        let suspect = self.consumer.as_ref().and_then(|_| self.suspects.due_at(self.config.timeout));
+        let is_quiet = self.consumer.is_some() && self.quieting.is_none();
+        let suspect = if is_quiet { self.suspects.due_at(self.config.timeout) } else { None };
         [acknowledge, deadline, due, suspect].into_iter().flatten().min()
     }
 

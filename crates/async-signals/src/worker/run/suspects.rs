@@ -122,18 +122,19 @@ impl Loop {
     pub(super) fn isolate(&mut self, now: Instant, stopping: bool) {
         let Some(due_at) = self.suspects.due_at(self.config.timeout) else { return };
         let Some(consumer) = self.consumer.clone() else { return };
-        if !self.suspects.is_quiet && !stopping {
+        if stopping {
+            self.release_suspects(0);
+            self.suspects.since = None;
+            return;
+        }
+        if !self.suspects.is_quiet {
             self.suspects.is_quiet = true;
             self.quieting = Some(within(self.config.timeout, async move { consumer.pause().await }).boxed());
         }
         if self.quieting.is_some() {
             return;
         }
-        while self.suspects.waiting.len() > 1
-            && let Some((tag, arrival)) = self.suspects.waiting.pop_back()
-        {
-            self.release(tag, arrival.queue, &arrival.incoming);
-        }
+        self.release_suspects(1);
         if now < due_at && !self.is_alone() {
             return;
         }
@@ -141,6 +142,13 @@ impl Loop {
         if let Some((tag, arrival)) = self.suspects.waiting.pop_front() {
             self.suspects.alone = Some(tag);
             self.start(tag, arrival);
+        }
+    }
+
+    /// Gives back all suspects that wait but so many.
+    fn release_suspects(&mut self, but: usize) {
+        for (tag, arrival) in self.suspects.waiting.split_off(but.min(self.suspects.waiting.len())) {
+            self.release(tag, arrival.queue, &arrival.incoming);
         }
     }
 
