@@ -296,7 +296,6 @@ class TestStopping:
             assert worker.stop() == 1
         assert embedded.queues() == {"celery": 1}
 
-
     @pytest.mark.parametrize("threads", ["1", "2"])
     def test_a_receiver_that_never_returns_holds_up_nobody(self, embedded: Project, threads: str) -> None:
         """Not the stop either, without any time limit: its message goes back."""
