@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import json
 import os
 import select
 import signal
+import time
+import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +17,8 @@ import pytest
 
 from conftest import MakeProject
 from servers.process import free_port
-from servers.project import Project
-from servers.rabbitmq import RabbitmqServer
+from servers.project import Broker, Project
+from servers.rabbitmq import USER, RabbitmqServer
 from servers.redis import RedisServer
 from servers.sqlite import SqliteBroker
 
@@ -291,6 +295,117 @@ class TestStopping:
             embedded.effects.wait_for(1, "waits_at_the_gate")
             assert worker.stop() == 1
         assert embedded.queues() == {"celery": 1}
+
+    @pytest.mark.parametrize("threads", ["1", "2"])
+    def test_a_receiver_that_never_returns_holds_up_nobody(self, embedded: Project, threads: str) -> None:
+        """Not the stop either, without any time limit: its message goes back."""
+        with embedded.our_worker(options=["--stop-timeout", "0.5", "--threads", threads]) as worker:
+            send(embedded, "endless")
+            embedded.effects.wait_for(1, "never_returns")
+            start = time.monotonic()
+            assert worker.stop() == 1
+            # Itself, a second for its threads, and what a loaded machine takes.
+            assert time.monotonic() - start < 0.5 + 5
+            assert "has ended with a receiver that did not" in worker.output
+        assert embedded.queues() == {"celery": 1}
+
+
+class TestRights:
+    """What a worker does whose user may not do everything on RabbitMQ."""
+
+    @pytest.fixture
+    def limited(self, make_project: MakeProject, rabbitmq_server: RabbitmqServer) -> Project:
+        """A project whose user may not declare dead-letter queues."""
+        project = make_project(rabbitmq_server)
+        self.permit(project, r"^(?!.*\.dead$).*$")
+        return project
+
+    def permit(self, project: Project, configure: str) -> None:
+        assert project.url is not None
+        assert isinstance(project.broker, RabbitmqServer)
+        vhost = project.broker.vhost(project.url)
+        rights = {"configure": configure, "write": ".*", "read": ".*"}
+        project.broker.manage("PUT", f"permissions/{vhost}/{USER}", rights)
+
+    def test_a_dead_letter_queue_that_may_not_be_declared(self, limited: Project) -> None:
+        """It says so, waits, and runs what it can; once the right is there, the message is parked."""
+        limited.run("from async_signals import AsyncSignal; AsyncSignal(name='nobody.knows').send('web')")
+        with limited.our_worker() as worker:
+            said = worker.process.wait_for("could not be put into celery.dead, which is tried again")
+            assert "celery.dead" in said
+            assert "permission to configure" in said
+            assert USER in said
+            send(limited, "my_signal")
+            limited.effects.wait_for(1, "mine")
+            assert limited.broker is not None
+            assert limited.queues() == {}, "the worker has it, and nobody else"
+            self.permit(limited, ".*")
+            worker.process.wait_for("is parked in celery.dead", timeout=60)
+        assert limited.queues() == {"celery.dead": 1}
+
+    def test_what_could_not_be_parked_goes_back(self, limited: Project) -> None:
+        limited.run("from async_signals import AsyncSignal; AsyncSignal(name='nobody.knows').send('web')")
+        with limited.our_worker(options=["--stop-timeout", "0.5"]) as worker:
+            worker.process.wait_for("could not be put into celery.dead, which is tried again")
+            worker.stop()
+        assert limited.queues() == {"celery": 1}
+
+    def test_one_that_somebody_else_has_declared(self, limited: Project) -> None:
+        self.permit(limited, ".*")
+        limited.run(
+            """
+            from kombu import Queue
+            from proj.celery import app
+            with app.connection_for_write() as connection, connection.channel() as channel:
+                Queue("celery.dead", channel=channel).declare()
+            """
+        )
+        self.permit(limited, r"^(?!.*\.dead$).*$")
+        limited.run("from async_signals import AsyncSignal; AsyncSignal(name='nobody.knows').send('web')")
+        with limited.our_worker() as worker:
+            worker.process.wait_for("is parked in celery.dead")
+        assert limited.queues() == {"celery.dead": 1}
+
+
+class TestCompression:
+    def test_what_the_senders_celery_has_compressed_is_read(self, make_project: MakeProject, broker: Broker) -> None:
+        project = make_project(broker, settings="CELERY_TASK_COMPRESSION = 'gzip'")
+        placed = "'web', order_id='x' * 10_000"
+        send(project, "order_placed", placed)
+        [message] = project.take("celery")
+        assert message.headers["compression"] == "application/x-gzip"
+        send(project, "order_placed", placed)
+        project.run(
+            """
+            from proj import celery_app as app
+            app.send_task("async_signals.propagate", ("shopapp.signals.order_placed", None), {"order_id": 2})
+            app.tasks["celery.accumulate"].delay(1, 2)
+            """
+        )
+        with project.our_worker() as worker:
+            first, second = project.effects.wait_for(2, "ordered")
+            worker.process.wait_for("celery.accumulate")
+        assert first["arguments"] == {"order_id": "x" * 10_000}
+        assert second["arguments"] == {"order_id": 2}
+        assert project.queues() == {}
+
+    def test_what_is_not_read_is_parked(self, embedded: Project) -> None:
+        def headers(compression: str) -> dict[str, object]:
+            return {"task": "async_signals.propagate", "id": str(uuid.uuid4()), "compression": compression}
+
+        with embedded.our_worker() as worker:
+            send(embedded, "my_signal")  # the queue is there
+            embedded.effects.wait_for(1, "mine")
+            bomb = zlib.compress(b"[" + b" " * (64 << 20))
+            embedded.put("celery", bomb, headers("application/x-gzip"))
+            worker.process.wait_for("is parked in celery.dead: its body is more than 33554432 bytes")
+            embedded.put("celery", bz2.compress(b"[]"), headers("application/x-bz2"))
+            worker.process.wait_for("is parked in celery.dead: its body is compressed as")
+            embedded.put("celery", b"no zlib", headers("application/x-gzip"))
+            worker.process.wait_for("is parked in celery.dead: its body is said to be compressed")
+            send(embedded, "my_signal")
+            embedded.effects.wait_for(2, "mine")
+        assert embedded.queues() == {"celery.dead": 3}
 
 
 class TestRefusals:

@@ -146,11 +146,8 @@ class TestTimes:
         [line] = served.trial.wait_for("second", token=later)
         assert line["time"] - start >= 1.5
 
-    def test_what_has_expired_is_not_run(self, served: Served, request: pytest.FixtureRequest) -> None:
+    def test_what_has_expired_is_not_run(self, served: Served) -> None:
         """Also where it expires while it waits for a slot."""
-        if served.worker.kind == "ours":
-            reason = "it looks when a message is taken, not again when it begins"
-            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
         trial = served.trial
         trial.close_gate()
         trial.send("gated")

@@ -133,13 +133,7 @@ ROWS: dict[int, Row] = {
     19: Row(
         "a receiver that kills its process, each time",
         "parked after `max_deliveries`, and the others go on",
-        {
-            "stock": shown_by("test_worker.py::TestPoison"),
-            "ours": but(
-                "parked; what its process held beside it each time is counted, too, and may be parked with it "
-                "(`async-signals dead replay` sends it again)"
-            ),
-        },
+        {"stock": shown_by("test_worker.py::TestPoison")},
     ),
     20: Row(
         "a receiver that is slower than the visibility timeout",

@@ -68,6 +68,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("a limit is kept", |bench| taking::limit(bench).boxed_local()),
     ("who waits is woken by a message", |bench| taking::woken(bench).boxed_local()),
     ("who waits is woken by an interruption", |bench| taking::interrupted(bench).boxed_local()),
+    ("a pause hands over what was pushed, and nothing is until it ends", |bench| taking::paused(bench).boxed_local()),
     ("two consumers share a queue", |bench| taking::shared(bench).boxed_local()),
     ("each of 5,000 messages reaches one of three consumers once", |bench| taking::crowd(bench).boxed_local()),
     ("what is acknowledged never comes again", |bench| settling::acknowledged(bench).boxed_local()),

@@ -98,9 +98,17 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("what cannot run is parked with the reason", |bench| parks(bench).boxed_local()),
     ("bytes and headers that are no task are parked", |bench| parks_garbage(bench).boxed_local()),
     ("an expired message is dropped", |bench| expires(bench).boxed_local()),
+    ("a message that expires while it waits to begin is dropped", |bench| expires_waiting(bench).boxed_local()),
     ("a message waits for its eta without holding up others", |bench| waits(bench).boxed_local()),
     ("a message that ends its workers is parked at the limit", |bench| counts(bench).boxed_local()),
+    ("a message that was delivered before runs alone", |bench| runs_alone(bench).boxed_local()),
+    ("what has not begun beside it goes back uncounted", |bench| goes_back(bench).boxed_local()),
+    ("a message that ends its workers takes no other with it", |bench| isolates(bench).boxed_local()),
+    ("many that were delivered before run soon", |bench| catches_up(bench).boxed_local()),
+    ("what waited for its time in a worker that died is not counted", |bench| forgives(bench).boxed_local()),
     ("a stop finishes what was taken and leaves the rest", |bench| stops(bench).boxed_local()),
+    ("a stop counts nothing of what it leaves", |bench| leaves(bench).boxed_local()),
+    ("one that waits to run alone is not counted at a stop", |bench| leaves_alone(bench).boxed_local()),
     ("a stop gives back what does not finish in time", |bench| gives_back(bench).boxed_local()),
     ("a job that is dropped comes again", |bench| drops(bench).boxed_local()),
     ("dead letters are listed, sent again and thrown away", |bench| dead_letters(bench).boxed_local()),
@@ -305,7 +313,7 @@ async fn parks_garbage(bench: &mut dyn Bench) {
         with_headers(1, json!({"id": null})),
         with_headers(2, json!({"task": "shop.tasks.unknown"})),
         with_headers(3, json!({"eta": "soon"})),
-        with_headers(4, json!({"compression": "application/x-gzip"})),
+        with_headers(4, json!({"compression": "application/x-bz2"})),
     ];
     publish(bench, &queue, garbage).await;
     publish(bench, &queue, [with_headers(5, json!({"task": "shop.tasks.known", "id": "of-their-own"}))]).await;
@@ -332,9 +340,45 @@ async fn expires(bench: &mut dyn Bench) {
     assert_eq!(bench.read(&format!("{queue}.dead")).await, []);
 }
 
+async fn expires_waiting(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let soon = SystemTime::now() + Duration::from_millis(1500);
+    let soon = OffsetDateTime::from(soon).format(&Rfc3339).expect("a time");
+    publish(bench, &queue, [numbered(0), with_headers(1, json!({"expires": soon})), numbered(2)]).await;
+    let (heard, mut expired) = mpsc::unbounded_channel();
+    let mut working = Working::start(WorkerConfig { observer: Arc::new(Late(heard)), ..config(bench, &[&queue]) });
+    let first = working.next().await.begin().expect("nothing is in its way");
+    let waiting = working.next().await;
+    assert_eq!(number(&waiting), 1);
+    let until = waiting.incoming().headers["expires"].as_str().map(|at| OffsetDateTime::parse(at, &Rfc3339));
+    let until = SystemTime::from(until.expect("a time").expect("a time"));
+    while SystemTime::now() <= until {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let id = waiting.id().to_owned();
+    assert!(waiting.begin().is_none(), "it is too late to begin");
+    assert_eq!(timeout(DEADLINE, expired.recv()).await.expect("in time"), Some(id));
+    first.finish(Outcome::Done);
+    let last = working.next().await.begin().expect("it never expires");
+    assert_eq!(number(&last), 2);
+    last.finish(Outcome::Done);
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+    assert_eq!(bench.read(&format!("{queue}.dead")).await, []);
+}
+
+/// Passes on what has expired.
+struct Late(mpsc::UnboundedSender<String>);
+
+impl Observer for Late {
+    fn expired(&self, id: &str, _task: &str) {
+        let _ = self.0.send(id.to_owned());
+    }
+}
+
 async fn waits(bench: &mut dyn Bench) {
     let queue = fresh("queue");
-    let due = SystemTime::now() + Duration::from_millis(700);
+    let due = SystemTime::now() + Duration::from_secs(2);
     let eta = OffsetDateTime::from(due).format(&Rfc3339).expect("a time");
     let delayed = (0..100).map(|number| with_headers(number, json!({"eta": eta})));
     publish(bench, &queue, delayed).await;
@@ -370,6 +414,179 @@ async fn counts(bench: &mut dyn Bench) {
     assert_eq!(bench.read(&queue).await, []);
 }
 
+/// A message as it is once `deliveries` workers did not finish it.
+fn counted(number: u64, deliveries: u32) -> Message {
+    with_headers(number, json!({"async_signals": {"deliveries": deliveries}}))
+}
+
+async fn runs_alone(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let mut working = Working::on(bench, &[&queue]);
+    publish(bench, &queue, [numbered(0)]).await;
+    let before = working.next().await.begin().expect("nothing is in its way");
+    publish(bench, &queue, [counted(1, 1), numbered(2), counted(3, 1), numbered(4)]).await;
+    // Nothing new begins before the one that runs has ended, …
+    assert!(timeout(Duration::from_millis(500), working.jobs.recv()).await.is_err(), "it waits");
+    before.finish(Outcome::Done);
+    let mut ran = Vec::new();
+    while ran.len() < 4 {
+        let Some(job) = working.next().await.begin() else { continue };
+        if job.ours().deliveries > 0 {
+            // … and nothing beside it.
+            assert!(timeout(Duration::from_millis(300), working.jobs.recv()).await.is_err(), "it is alone");
+        }
+        ran.push((number(&job), job.ours().deliveries));
+        job.finish(Outcome::Done);
+    }
+    ran.sort_unstable();
+    assert_eq!(ran, [(1, 1), (2, 0), (3, 1), (4, 0)], "each ran, and waiting counts for nothing");
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn goes_back(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, [numbered(0), numbered(1), numbered(2), counted(3, 2)]).await;
+    let mut working = Working::on(bench, &[&queue]);
+    let first = working.next().await;
+    let mut begun = Vec::new();
+    for job in [first, working.next().await, working.next().await] {
+        begun.extend(job.begin());
+    }
+    begun.into_iter().for_each(|job| job.finish(Outcome::Done));
+    let mut suspect = None;
+    while suspect.is_none() {
+        let Some(job) = working.next().await.begin() else { continue };
+        if job.ours().deliveries > 0 {
+            suspect = Some(job);
+        } else {
+            job.finish(Outcome::Done);
+        }
+    }
+    let suspect = suspect.expect("the loop has found it");
+    // As if its process died now: whatever else that held would come again counted.
+    publish(bench, &queue, [numbered(4)]).await;
+    working.worker.stop_now();
+    timeout(DEADLINE, working.task).await.expect("at once").expect("no panic").expect("no error");
+    drop(suspect);
+    let mut other = Working::on(bench, &[&queue]);
+    let mut left = Vec::new();
+    while !left.iter().any(|(number, _)| *number == 3) || !left.iter().any(|(number, _)| *number == 4) {
+        let Some(job) = other.next().await.begin() else { continue };
+        left.push((number(&job), job.ours().deliveries));
+        job.finish(Outcome::Done);
+    }
+    assert!(left.iter().all(|(number, deliveries)| *deliveries == if *number == 3 { 3 } else { 0 }), "{left:?}");
+    other.stop().await;
+}
+
+/// Passes on what is parked.
+struct Undertaker(mpsc::UnboundedSender<String>);
+
+impl Observer for Undertaker {
+    fn parked(&self, id: &str, _queue: Option<&str>, _reason: &str) {
+        let _ = self.0.send(id.to_owned());
+    }
+}
+
+/// Some messages end whichever worker begins them, among many that do no harm.
+async fn isolates(bench: &mut dyn Bench) {
+    const KILLERS: [u64; 3] = [7, 30, 31];
+    let queue = fresh("queue");
+    publish(bench, &queue, (0..60).map(numbered)).await;
+    let (heard, mut parked) = mpsc::unbounded_channel();
+    let observer = Arc::new(Undertaker(heard));
+    let of_three =
+        |bench: &dyn Bench| WorkerConfig { max_deliveries: 3, observer: observer.clone(), ..config(bench, &[&queue]) };
+    let (mut ran, mut deaths) = (HashMap::<u64, u32>::new(), HashMap::<u64, u32>::new());
+    let mut working = Working::start(of_three(bench));
+    let mut in_peace = 0;
+    while ran.len() < 60 - KILLERS.len() || in_peace < KILLERS.len() {
+        let job = tokio::select! {
+            job = working.next() => job.begin(),
+            Some(_) = parked.recv() => {
+                in_peace += 1;
+                continue;
+            }
+        };
+        let Some(job) = job else { continue };
+        if KILLERS.contains(&number(&job)) {
+            *deaths.entry(number(&job)).or_default() += 1;
+            // Everything that this worker holds comes again, and is told to have come before.
+            working.worker.stop_now();
+            timeout(DEADLINE, working.task).await.expect("at once").expect("no panic").expect("no error");
+            working = Working::start(of_three(bench));
+        } else {
+            *ran.entry(number(&job)).or_default() += 1;
+            job.finish(Outcome::Done);
+        }
+    }
+    // Those that were beside another one at first were counted for that.
+    assert!(KILLERS.iter().all(|killer| (2..=3).contains(&deaths[killer])), "{deaths:?}");
+    working.stop().await;
+    let mut dead: Vec<u64> = bench.read(&format!("{queue}.dead")).await.iter().map(ReadMessage::number).collect();
+    dead.sort_unstable();
+    // One that was just being copied when its worker ended is there twice.
+    dead.dedup();
+    assert_eq!(dead, KILLERS, "nothing else is parked");
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn catches_up(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, (0..500).map(|number| counted(number, 1))).await;
+    let mut working = Working::on(bench, &[&queue]);
+    let mut ran = HashMap::<u64, u32>::new();
+    while ran.len() < 500 {
+        let Some(job) = working.next().await.begin() else { continue };
+        *ran.entry(number(&job)).or_default() += 1;
+        job.finish(Outcome::Done);
+    }
+    assert!(ran.values().all(|times| *times == 1), "{ran:?}");
+    working.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn forgives(bench: &mut dyn Bench) {
+    // Two workers have to die before the message is due, which takes a busy machine longer.
+    for seconds in [2, 8, 25] {
+        let queue = fresh("queue");
+        let due = SystemTime::now() + Duration::from_secs(seconds);
+        let eta = OffsetDateTime::from(due).format(&Rfc3339).expect("a time");
+        publish(bench, &queue, [with_headers(0, json!({"eta": eta})), numbered(1)]).await;
+        for _ in 0..2 {
+            let mut working = Working::on(bench, &[&queue]);
+            // The one behind it has come: it is held by now.
+            drop(working.next().await);
+            working.worker.stop_now();
+            timeout(DEADLINE, working.task).await.expect("at once").expect("no panic").expect("no error");
+        }
+        let mut working = Working::on(bench, &[&queue]);
+        let first = loop {
+            if let Some(job) = working.next().await.begin() {
+                break job;
+            }
+        };
+        // The other one has come by now, too.
+        let mut deliveries = HashMap::new();
+        let in_time = SystemTime::now() < due;
+        deliveries.insert(number(&first), first.ours().deliveries);
+        first.finish(Outcome::Done);
+        while in_time && deliveries.len() < 2 {
+            let Some(job) = working.next().await.begin() else { continue };
+            deliveries.insert(number(&job), job.ours().deliveries);
+            job.finish(Outcome::Done);
+        }
+        working.worker.stop_now();
+        timeout(DEADLINE, working.task).await.expect("at once").expect("no panic").expect("no error");
+        if in_time {
+            assert_eq!((deliveries[&0], deliveries[&1] > 0), (0, true), "{deliveries:?}");
+            return;
+        }
+    }
+    panic!("this machine is too slow to tell");
+}
+
 async fn stops(bench: &mut dyn Bench) {
     let queue = fresh("queue");
     publish(bench, &queue, (0..20).map(numbered)).await;
@@ -387,6 +604,55 @@ async fn stops(bench: &mut dyn Bench) {
     let mut left: Vec<u64> = read(bench, &queue, 20 - ran.len()).await.iter().map(ReadMessage::number).collect();
     left.sort_unstable();
     assert_eq!(left, (ran.len() as u64..20).collect::<Vec<_>>());
+}
+
+async fn leaves(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    publish(bench, &queue, (0..20).map(numbered)).await;
+    let narrow = |bench: &dyn Bench| WorkerConfig { least_prefetch: 4, most_prefetch: 4, ..config(bench, &[&queue]) };
+    let mut ran = Vec::new();
+    for _ in 0..3 {
+        let mut working = Working::start(narrow(bench));
+        let first = working.next().await.begin().expect("nothing is in its way");
+        working.worker.stop(DEADLINE);
+        let mut job = Some(first);
+        while let Some(begun) = job {
+            ran.push((number(&begun), begun.ours().deliveries));
+            begun.finish(Outcome::Done);
+            let next = timeout(DEADLINE, working.jobs.recv()).await.expect("in time");
+            job = next.and_then(Job::begin);
+        }
+        timeout(DEADLINE, working.task).await.expect("in time").expect("no panic").expect("no error");
+    }
+    let mut working = Working::on(bench, &[&queue]);
+    while ran.len() < 20 {
+        let Some(job) = working.next().await.begin() else { continue };
+        ran.push((number(&job), job.ours().deliveries));
+        job.finish(Outcome::Done);
+    }
+    working.stop().await;
+    ran.sort_unstable();
+    assert_eq!(ran, (0..20).map(|number| (number, 0)).collect::<Vec<_>>());
+    assert_eq!(bench.read(&queue).await, []);
+}
+
+async fn leaves_alone(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let mut working = Working::on(bench, &[&queue]);
+    publish(bench, &queue, [numbered(0)]).await;
+    let first = working.next().await.begin().expect("nothing is in its way");
+    publish(bench, &queue, [counted(1, 2)]).await;
+    assert!(timeout(Duration::from_millis(500), working.jobs.recv()).await.is_err(), "it waits");
+    working.worker.stop(DEADLINE);
+    first.finish(Outcome::Done);
+    timeout(DEADLINE, working.task).await.expect("in time").expect("no panic").expect("no error");
+    assert!(working.jobs.recv().await.is_none(), "it does not begin any more");
+    let mut other = Working::on(bench, &[&queue]);
+    let job = other.next().await;
+    assert_eq!((number(&job), job.ours().deliveries), (1, 2));
+    job.finish(Outcome::Done);
+    other.stop().await;
+    assert_eq!(bench.read(&queue).await, []);
 }
 
 async fn gives_back(bench: &mut dyn Bench) {

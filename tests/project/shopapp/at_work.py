@@ -63,3 +63,10 @@ def comes_before(sender: Any, **kwargs: Any) -> None:
 def ends_its_process(sender: Any, **kwargs: Any) -> None:
     record("ends_its_process", sender)
     sys.exit(3)
+
+
+@receiver(signals.endless)
+def never_returns(sender: Any, **kwargs: Any) -> None:
+    record("never_returns", sender)
+    while True:
+        pass

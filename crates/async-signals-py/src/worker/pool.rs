@@ -71,8 +71,8 @@ impl Pool {
     pub(super) fn try_take(&self) -> Option<Job> {
         loop {
             let job = self.state().jobs.pop_front()?;
-            // One that the broker has taken back is somebody else's by now.
-            if !job.is_void() {
+            // One that has expired meanwhile, or is wanted elsewhere, is not begun.
+            if let Some(job) = job.begin() {
                 self.begun.fetch_add(1, Ordering::Relaxed);
                 return Some(job);
             }
@@ -116,7 +116,7 @@ impl Pool {
     pub(super) fn stop_beginning(&self, patience: Duration) {
         self.stop(patience);
         let waiting = std::mem::take(&mut self.state().jobs);
-        drop(waiting);
+        waiting.into_iter().for_each(Job::hand_back);
     }
 
     /// Gives everything back, at once.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_signals::{
     follow::Failure,
+    protocol::celery::TASK,
     worker::{Job as CoreJob, Outcome},
 };
 use pyo3::{
@@ -108,6 +109,10 @@ impl<'a, 'py> Receiving<'a, 'py> {
 
     /// `None` where it is settled already.
     fn run_task(&self, held: &Arc<Held>) -> PyResult<Option<Outcome>> {
+        // Celery decompresses a signal, too, and asks for no limit.
+        if let Some(Err(error)) = (held.text("task") == TASK).then(|| held.plain_body()) {
+            return Ok(Some(unfit("Malformed", error.to_string())));
+        }
         let job = Bound::new(self.py, Job { held: held.clone() })?;
         match self.task.call1((job,)) {
             Ok(_) => Ok(None),
@@ -117,7 +122,11 @@ impl<'a, 'py> Receiving<'a, 'py> {
 
     fn run_signal(&self, held: &Arc<Held>) -> PyResult<Option<Outcome>> {
         let py = self.py;
-        let Decoded { args, kwargs: named, embed, bare } = match decode::decode(py, &held.incoming.body) {
+        let body = match held.plain_body() {
+            Ok(body) => body,
+            Err(error) => return Ok(Some(unfit("Malformed", error.to_string()))),
+        };
+        let Decoded { args, kwargs: named, embed, bare } = match decode::decode(py, &body) {
             Ok(body) => body,
             Err(error) if error.is_instance_of::<MalformedMessage>(py) => {
                 return Ok(Some(unfit("Malformed", error.value(py).to_string())));

@@ -115,6 +115,12 @@ pub trait Consumer: fmt::Debug + Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Has the broker push nothing more until it is told a [prefetch](Consumer::prefetch),
+    /// and takes all that it has pushed. Nothing happens where `take` alone decides.
+    fn pause(&self) -> BoxFuture<'_, Result<Vec<Taken>, BrokerError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// Changes how many unsettled messages the broker pushes ahead. Nothing
     /// happens where `take` alone decides.
     fn prefetch(&self, _count: usize) -> BoxFuture<'_, Result<(), BrokerError>> {

@@ -81,6 +81,19 @@ pub fn own_queue(incoming: &Incoming, taken_from: &str) -> String {
     Ours::of(&incoming.headers).queue.unwrap_or_else(|| taken_from.to_owned())
 }
 
+/// How often a message was taken by workers that did not finish it, within its try. Asked of every
+/// message, and told without reading the rest of what is ours.
+pub fn deliveries(incoming: &Incoming) -> u32 {
+    if incoming.headers.is_plain() { 0 } else { ours::deliveries(&incoming.headers) }
+}
+
+/// What follows a message that was taken and not begun: itself, and nothing has happened.
+pub fn untouched(incoming: &Incoming, now: SystemTime) -> Message {
+    let mut message = copy(incoming);
+    keep_expiry(&mut message, incoming, now);
+    message
+}
+
 /// What follows a message that was taken before and not settled: it is counted
 /// in its header and comes again, or is parked when it comes for the `most`th
 /// time. Brokers tell that a message came before, but not how often.

@@ -40,12 +40,17 @@ impl Ours {
         Self {
             queue: get("queue").and_then(Value::as_str).filter(|name| is_queue(name)).map(str::to_owned),
             sent_at: get("sent_at").and_then(Value::as_f64).filter(|seconds| (0.0..YEAR_10000).contains(seconds)),
-            deliveries: count(get("deliveries")).unwrap_or(0),
+            deliveries: deliveries(headers),
             attempt: count(get("attempt")).unwrap_or(1).max(1),
             receivers: get("receivers").and_then(receivers),
             parked: get("parked").and_then(Value::as_object).cloned(),
         }
     }
+}
+
+/// Of [`Ours`] only the deliveries.
+pub(super) fn deliveries(headers: &Map<String, Value>) -> u32 {
+    count(headers.get(OURS).and_then(|ours| ours.get("deliveries"))).unwrap_or(0)
 }
 
 /// Writes a change of what is ours over what the headers held; the rest of it stays.

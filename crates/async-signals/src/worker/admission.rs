@@ -6,16 +6,16 @@ use uuid::Uuid;
 
 use crate::{
     message::Incoming,
-    protocol::{celery::TASK, time},
+    protocol::{celery::TASK, compression, time},
 };
 
 /// What is to be done with a message that was just taken.
 #[derive(Debug, PartialEq)]
 pub(super) enum Admission {
-    /// Run it.
-    Now,
+    /// Run it, unless it expires before it begins.
+    Now { expires: Option<SystemTime> },
     /// Run it then.
-    Later(SystemTime),
+    Later { eta: SystemTime, expires: Option<SystemTime> },
     /// Too late: drop it.
     Expired,
     /// Nobody may run it.
@@ -40,24 +40,25 @@ pub(super) fn admit(incoming: &Incoming, now: SystemTime, knows: impl FnOnce(&st
             ));
         }
         if headers.is_plain() {
-            return Admission::Now;
+            return Admission::Now { expires: None };
         }
-        if let Some(compression) = headers.get("compression").filter(|value| !value.is_null()) {
-            return refused(format!(
-                "its body is compressed ({}); set task_compression to None",
-                cut(&compression.to_string())
-            ));
+        if let Err(error) = compression::is_compressed(headers) {
+            return refused(error.to_string());
         }
     } else if !knows(task) {
         return Admission::Unfit { kind: "UnknownTask", reason: format!("this worker has no task {:?}", cut(task)) };
     }
     match (time::read(headers, "expires"), time::read(headers, "eta")) {
         (Err(error), _) | (_, Err(error)) => malformed(&error.to_string()),
-        // Whose result somebody may wait for is for Celery to declare revoked.
-        (Ok(Some(expires)), _) if expires <= now && task != TASK => Admission::Now,
-        (Ok(Some(expires)), _) if expires <= now => Admission::Expired,
-        (_, Ok(Some(eta))) if eta > now => Admission::Later(eta),
-        _ => Admission::Now,
+        (Ok(expires), Ok(eta)) => {
+            // Whose result somebody may wait for is for Celery to declare revoked.
+            let expires = expires.filter(|_| task == TASK);
+            match eta {
+                _ if expires.is_some_and(|expires| expires <= now) => Admission::Expired,
+                Some(eta) if eta > now => Admission::Later { eta, expires },
+                _ => Admission::Now { expires },
+            }
+        }
     }
 }
 
@@ -88,6 +89,8 @@ mod tests {
 
     const ID: &str = "0d6b6c5e-6bd6-4b94-8b3f-3f4f2ba38f0b";
 
+    const NOW: Admission = Admission::Now { expires: None };
+
     fn incoming(headers: Value) -> Incoming {
         Incoming {
             headers: headers.as_object().expect("a map").clone().into(),
@@ -115,8 +118,8 @@ mod tests {
 
     #[test]
     fn runs_signals_and_known_tasks() {
-        assert_eq!(admitted(json!({"task": TASK, "id": ID, "eta": null, "expires": null})), Admission::Now);
-        assert_eq!(admitted(json!({"task": "shop.tasks.known", "id": "any"})), Admission::Now);
+        assert_eq!(admitted(json!({"task": TASK, "id": ID, "eta": null, "expires": null})), NOW);
+        assert_eq!(admitted(json!({"task": "shop.tasks.known", "id": "any"})), NOW);
         assert_eq!(kind(admitted(json!({"task": "shop.tasks.other", "id": ID}))), "UnknownTask");
     }
 
@@ -127,7 +130,8 @@ mod tests {
         {
             assert_eq!(kind(admitted(headers.clone())), "Malformed", "{headers}");
         }
-        assert_eq!(kind(admitted(json!({"task": TASK, "id": ID, "compression": "application/x-gzip"}))), "Refused");
+        assert_eq!(kind(admitted(json!({"task": TASK, "id": ID, "compression": "application/x-bz2"}))), "Refused");
+        assert_eq!(admitted(json!({"task": TASK, "id": ID, "compression": "application/x-gzip"})), NOW);
         let mut pickled = incoming(json!({"task": TASK, "id": ID}));
         pickled.properties.content_type = "application/x-python-serialize".into();
         assert_eq!(kind(admit(&pickled, now(), |_| false)), "Refused");
@@ -145,14 +149,17 @@ mod tests {
             "2001-09-09T01:47:00Z",
             "2001-09-09 01:47:00+00:00",
         ] {
-            assert_eq!(of(json!(eta), Value::Null), Admission::Later(later), "{eta}");
-            assert_eq!(of(Value::Null, json!(eta)), Admission::Now, "{eta}");
+            assert_eq!(of(json!(eta), Value::Null), Admission::Later { eta: later, expires: None }, "{eta}");
+            assert_eq!(of(Value::Null, json!(eta)), Admission::Now { expires: Some(later) }, "{eta}");
         }
         let past = json!("2001-09-09T01:46:00+00:00");
         let foreign = json!({"task": "shop.tasks.known", "id": "any", "expires": past});
-        assert_eq!(admitted(foreign), Admission::Now, "Celery has to say that it is revoked");
-        assert_eq!(of(past.clone(), Value::Null), Admission::Now);
+        assert_eq!(admitted(foreign), NOW, "Celery has to say that it is revoked");
+        assert_eq!(of(past.clone(), Value::Null), NOW);
         assert_eq!(of(Value::Null, past.clone()), Admission::Expired);
+        let soon = json!("2001-09-09T01:47:00+00:00");
+        assert_eq!(of(Value::Null, soon.clone()), Admission::Now { expires: Some(later) });
+        assert_eq!(of(soon.clone(), soon), Admission::Later { eta: later, expires: Some(later) });
         assert_eq!(of(json!("2001-09-09T01:47:00+00:00"), past), Admission::Expired);
         assert_eq!(kind(of(json!("soon"), Value::Null)), "Malformed");
         assert_eq!(kind(of(json!(5), Value::Null)), "Malformed");

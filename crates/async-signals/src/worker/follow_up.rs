@@ -25,14 +25,25 @@ pub(super) struct FollowUp {
 /// What the observer is told, and only once it is true.
 #[derive(Debug)]
 pub(super) enum Notice {
-    Redelivered { deliveries: u32 },
-    Retried { failures: Vec<Failure>, seconds: f64 },
-    Parked { queue: String, reason: String },
+    /// Nothing has happened that anybody has to know.
+    None,
+    Redelivered {
+        deliveries: u32,
+    },
+    Retried {
+        failures: Vec<Failure>,
+        seconds: f64,
+    },
+    Parked {
+        queue: String,
+        reason: String,
+    },
 }
 
 impl Notice {
     fn tell(&self, observer: &dyn Observer, id: &str) {
         match self {
+            Self::None => {}
             Self::Redelivered { deliveries } => observer.redelivered(id, *deliveries),
             Self::Retried { failures, seconds } => observer.retried(id, failures, *seconds),
             Self::Parked { queue, reason } => observer.parked(id, Some(queue), reason),
@@ -47,11 +58,16 @@ impl FollowUp {
             let mut pause = FIRST_PAUSE;
             while let Err(error) = send(&publisher, outgoing.clone()).await {
                 let queue = outgoing.route.routing_key.clone();
-                if is_other_arguments(&error) && !outgoing.route.declare.is_empty() {
+                let declares = !outgoing.route.declare.is_empty();
+                if is_other_arguments(&error) && declares {
                     // The queue is there with other bounds, which is better than no parking.
-                    let route = Route { declare: Vec::new(), ..(*outgoing.route).clone() };
-                    outgoing.route = Arc::new(route);
+                    outgoing = undeclared(outgoing);
                     continue;
+                }
+                // It may be there already, for a user who may write to it and no more.
+                if is_not_permitted(&error) && declares && send(&publisher, undeclared(outgoing.clone())).await.is_ok()
+                {
+                    break;
                 }
                 observer.hindered(&outgoing.message.properties.correlation_id, &queue, &Shown(&error));
                 sleep(pause).await;
@@ -69,6 +85,16 @@ async fn send(publisher: &Publisher, outgoing: Outgoing) -> Result<(), PublishEr
 
 fn is_other_arguments(error: &PublishError) -> bool {
     matches!(error, PublishError::Broker(BrokerError::PreconditionFailed { .. }))
+}
+
+fn is_not_permitted(error: &PublishError) -> bool {
+    matches!(error, PublishError::Broker(BrokerError::AccessRefused { .. }))
+}
+
+/// The same message, for a queue that is there.
+fn undeclared(outgoing: Outgoing) -> Outgoing {
+    let route = Route { declare: Vec::new(), ..(*outgoing.route).clone() };
+    Outgoing { route: Arc::new(route), ..outgoing }
 }
 
 struct Shown<'a>(&'a PublishError);

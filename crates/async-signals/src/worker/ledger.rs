@@ -8,22 +8,18 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{broker::Tag, message::Incoming};
-
-/// A message that waits for its time.
-#[derive(Debug)]
-pub(super) struct Delayed {
-    pub(super) queue: Arc<str>,
-    pub(super) redelivered: bool,
-    pub(super) incoming: Arc<Incoming>,
-}
+use super::job::Arrival;
+use crate::broker::Tag;
 
 /// How one held message stands.
 #[derive(Debug)]
 enum State {
     /// With the runner.
     Running,
-    Delayed(Delayed),
+    /// It waits for its time.
+    Delayed(Arrival),
+    /// It waits until it can run alone.
+    Waiting,
     /// Its follow-up is on its way to the broker.
     Following,
 }
@@ -49,9 +45,13 @@ impl Ledger {
         self.entries.insert(tag, Entry { queue, state: State::Running, twins: Vec::new() });
     }
 
-    pub(super) fn delay(&mut self, tag: Tag, until: Instant, delayed: Delayed) {
-        let queue = delayed.queue.clone();
-        self.entries.insert(tag, Entry { queue, state: State::Delayed(delayed), twins: Vec::new() });
+    pub(super) fn wait(&mut self, tag: Tag, queue: Arc<str>) {
+        self.entries.insert(tag, Entry { queue, state: State::Waiting, twins: Vec::new() });
+    }
+
+    pub(super) fn delay(&mut self, tag: Tag, until: Instant, arrival: Arrival) {
+        let queue = arrival.queue.clone();
+        self.entries.insert(tag, Entry { queue, state: State::Delayed(arrival), twins: Vec::new() });
         self.due.push(Reverse((until, tag)));
     }
 
@@ -67,7 +67,7 @@ impl Ledger {
     }
 
     /// A delayed message that is due by now; it counts as running from here on.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<(Tag, Delayed)> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<(Tag, Arrival)> {
         while let Some(Reverse((at, tag))) = self.due.peek().copied() {
             if at > now {
                 return None;
@@ -75,9 +75,9 @@ impl Ledger {
             self.due.pop();
             if let Some(entry) = self.entries.get_mut(&tag)
                 && matches!(entry.state, State::Delayed(_))
-                && let State::Delayed(delayed) = std::mem::replace(&mut entry.state, State::Running)
+                && let State::Delayed(arrival) = std::mem::replace(&mut entry.state, State::Running)
             {
-                return Some((tag, delayed));
+                return Some((tag, arrival));
             }
         }
         None
@@ -113,7 +113,7 @@ impl Ledger {
         self.due.clear();
         self.entries.retain(|_, entry| {
             entry.twins.clear();
-            !matches!(entry.state, State::Delayed(_))
+            !matches!(entry.state, State::Delayed(_) | State::Waiting)
         });
         self.twins.clear();
     }

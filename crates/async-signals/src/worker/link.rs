@@ -71,6 +71,11 @@ impl Link {
         }
     }
 
+    /// Which attempt the last one was.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Where the last attempt went, without the password.
     pub(super) fn address(&self) -> String {
         self.broker.urls.get(self.url).map(ToString::to_string).unwrap_or_default()

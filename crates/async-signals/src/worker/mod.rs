@@ -3,7 +3,8 @@
 //!
 //! In the order in which a message passes them:
 //!
-//! - `run`: the loop that owns the connection to the broker.
+//! - `run`: the loop that owns the connection to the broker, and lets what was
+//!   delivered before run alone.
 //! - `window`: how many messages are taken ahead.
 //! - `admission`: what a message is, before anything of it runs.
 //! - [`job`]: one message with a [`Runner`], which calls the receivers.
@@ -45,7 +46,8 @@ pub trait Runner: Send + Sync + 'static {
     }
 
     /// Takes jobs to run, in their order as far as it runs one at a time. Must
-    /// not block. Each job is to be [finished](Job::finish); how many are under
+    /// not block. Each job is to be [begun](Job::begin) right before its
+    /// receivers run, and [finished](Job::finish) after them; how many are under
     /// way at once is bounded by the worker's window.
     fn start(&self, jobs: Vec<Job>);
 }

@@ -9,8 +9,10 @@
 //! | unknown signal or task, row gone, reference unknown here | parked with the reason | once it is parked |
 //! | bytes that are no message | parked as they are | once they are parked |
 //! | taken before and not settled | counted in a copy at the queue's end; parked at the limit | once the copy is published |
+//! | counted | runs alone | as any other |
+//! | taken together with one that is to run alone, not begun | comes again in a copy at the queue's end, uncounted | once the copy is published |
 //! | not due yet | held, its lease renewed, outside the prefetch window | when it ran |
-//! | expired | dropped with a line in the log, as in Celery | yes |
+//! | expired, also while it waits to begin | dropped with a line in the log, as in Celery | yes |
 //! | another task, expired | run, by which Celery marks it as revoked | as Celery does |
 //! | comes again while its first copy runs here | waits for that one's end | with the first copy |
 //! | rejected by a task (`Reject`) | dropped or given back, as the task says | as the task says |

@@ -149,6 +149,37 @@ pub(super) async fn interrupted(bench: &mut dyn Bench) {
     other.acknowledge(&tags(&taken)).await.expect("acknowledged");
 }
 
+pub(super) async fn paused(bench: &mut dyn Bench) {
+    let (one, two) = (fresh("queue"), fresh("queue"));
+    let narrow = Subscription { prefetch: 4, ..subscription(&fresh("worker"), &[&one, &two]) };
+    let worker = subscribe(bench, narrow).await;
+    fill(bench, &one, 0..10).await;
+    fill(bench, &two, 10..20).await;
+    let mut taken = take(&*worker, &[], 1).await;
+    for _ in 0..2 {
+        taken.extend(worker.pause().await.expect("it is the worker's"));
+        let tags = tags(&taken);
+        assert_eq!(tags.iter().collect::<HashSet<_>>().len(), tags.len());
+        // Room for more, and nothing more comes: it is there for whoever reads these queues.
+        worker.acknowledge(&tags).await.expect("acknowledged");
+        worker.flush().await.expect("an answer");
+    }
+    let other = subscribe(bench, Subscription { prefetch: 64, ..subscription(&fresh("worker"), &[&one, &two]) }).await;
+    let left = take_all(&*other, 20 - taken.len()).await;
+    let mut seen: Vec<_> = taken.iter().chain(&left).map(number).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    other.acknowledge(&tags(&left)).await.expect("acknowledged");
+    other.close().await;
+
+    worker.prefetch(1).await.expect("it goes on");
+    fill(bench, &one, 20..22).await;
+    let next = take_all(&*worker, 1).await;
+    assert_eq!(numbers(&next), [20]);
+    worker.prefetch(4).await.expect("it may change");
+    assert_eq!(numbers(&take(&*worker, &tags(&next), 1).await), [21]);
+}
+
 pub(super) async fn shared(bench: &mut dyn Bench) {
     let queue = fresh("queue");
     let narrow = || Subscription { prefetch: 4, ..subscription(&fresh("worker"), &[&queue]) };

@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -37,7 +38,7 @@ use super::{
     open,
     unsettled::{Settlement, Unsettled},
 };
-use crate::message::Route;
+use crate::message::{Queue, Route};
 
 /// How long the broker is given to answer a goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -53,7 +54,9 @@ pub(in super::super) struct RabbitMqConsumer {
     queues: Vec<ShortString>,
     generation: u32,
     tags: ConsumerTags,
-    /// How far each consumer is pushed ahead. Held while that changes.
+    /// Those of them that are still there when nobody consumes them.
+    lasting: Vec<Arc<str>>,
+    /// How far each consumer is pushed ahead; 0 while nothing is to be pushed. Held while that changes.
     prefetch: tokio::sync::Mutex<u16>,
     deliveries: Mutex<Deliveries>,
     unsettled: Mutex<Unsettled>,
@@ -92,7 +95,10 @@ impl RabbitMqConsumer {
             let consumer = consumer.map_err(|error| error::consuming(&url, &queue.name, &error))?;
             consumers.push((queue.name.as_str().into(), consumer));
         }
+        let goes = |queue: &Queue| queue.auto_delete || queue.arguments.contains_key("x-expires");
+        let lasting = route.declare.iter().filter(|queue| !goes(queue)).map(|queue| queue.name.as_str().into());
         Ok(Self {
+            lasting: lasting.collect(),
             channel,
             connection,
             url,
@@ -123,6 +129,10 @@ impl RabbitMqConsumer {
             Ok(deliveries) => deliveries,
             Err(Cancelled(queue)) => return Err(self.cancelled(&queue).await),
         };
+        Ok(self.taken(deliveries))
+    }
+
+    fn taken(&self, deliveries: Vec<Pushed>) -> Vec<Taken> {
         let mut unsettled = self.unsettled();
         let taken = deliveries.into_iter().map(|Pushed { queue, delivery }| {
             unsettled.see(delivery.delivery_tag);
@@ -133,7 +143,28 @@ impl RabbitMqConsumer {
                 content: Content::Message(Box::new(incoming(delivery))),
             }
         });
-        Ok(taken.collect())
+        taken.collect()
+    }
+
+    /// Ends the consumers of all queues that stay without one. The answer comes after all that was pushed.
+    async fn stop_for_now(&self) -> Result<Vec<Taken>, BrokerError> {
+        let mut prefetch = self.prefetch.lock().await;
+        if self.deliveries().interrupted() {
+            return Ok(Vec::new());
+        }
+        let tags = self.deliveries().pause(&self.lasting);
+        // The next one, whichever it is, needs new consumers.
+        *prefetch = 0;
+        for tag in tags {
+            if let Err(error) = self.channel.basic_cancel(tag, BasicCancelOptions::default()).await {
+                return Err(self.lost(&error).await);
+            }
+        }
+        let ready = std::future::poll_fn(|context| Poll::Ready(self.deliveries().ready(context, usize::MAX))).await;
+        match ready {
+            Ok(deliveries) => Ok(self.taken(deliveries)),
+            Err(Cancelled(queue)) => Err(self.cancelled(&queue).await),
+        }
     }
 
     /// Tells the broker what became of messages. Nothing is waited for: AMQP
@@ -267,12 +298,16 @@ impl Consumer for RabbitMqConsumer {
     fn flush(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
         async {
             let prefetch = self.prefetch.lock().await;
-            match limit(&self.channel, *prefetch).await {
+            match limit(&self.channel, (*prefetch).max(1)).await {
                 Ok(()) => Ok(()),
                 Err(error) => Err(self.lost(&error).await),
             }
         }
         .boxed()
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<Vec<Taken>, BrokerError>> {
+        self.stop_for_now().boxed()
     }
 
     fn prefetch(&self, count: usize) -> BoxFuture<'_, Result<(), BrokerError>> {

@@ -71,6 +71,17 @@ impl Deliveries {
         context: &mut Context<'_>,
         limit: usize,
     ) -> Poll<Result<Vec<Pushed>, Cancelled>> {
+        match self.ready(context, limit) {
+            Ok(taken) if taken.is_empty() && !self.interrupted && limit > 0 => {
+                self.taker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            ready => Poll::Ready(ready),
+        }
+    }
+
+    /// Takes up to `limit` of those that are here already.
+    pub(super) fn ready(&mut self, context: &mut Context<'_>, limit: usize) -> Result<Vec<Pushed>, Cancelled> {
         let mut taken = Vec::new();
         // A queue that had nothing has said so to the context: it is not asked again.
         let mut empty = 0;
@@ -85,14 +96,16 @@ impl Deliveries {
                 Ok(None) => empty += 1,
                 // What was taken before is told first; the end will be there again.
                 Err(_) if !taken.is_empty() => break,
-                Err(cancelled) => return Poll::Ready(Err(cancelled)),
+                Err(cancelled) => return Err(cancelled),
             }
         }
-        if !taken.is_empty() || self.interrupted || limit == 0 {
-            return Poll::Ready(Ok(taken));
-        }
-        self.taker = Some(context.waker().clone());
-        Poll::Pending
+        Ok(taken)
+    }
+
+    /// No more is wanted of these queues for now. Returns the tags of the consumers that are to be cancelled.
+    pub(super) fn pause(&mut self, queues: &[Arc<str>]) -> Vec<ShortString> {
+        let paused = self.sources.iter_mut().filter(|source| queues.contains(&source.queue));
+        paused.flat_map(Source::retire).collect()
     }
 
     /// Puts a queue's new consumer in the place of its old one, whose stream

@@ -59,6 +59,10 @@ pub(super) fn declaring(url: &str, entity: &str, error: &Error) -> BrokerError {
         Some(error) if error.get_id() == code::PRECONDITION_FAILED => {
             BrokerError::PreconditionFailed { entity: entity.to_owned(), reason: said(error) }
         }
+        // Older brokers do not name the permission.
+        Some(error) if error.get_id() == code::ACCESS_REFUSED => BrokerError::AccessRefused {
+            reason: format!("{} (to declare {entity} takes the permission to configure it)", said(error)),
+        },
         Some(error) => refused(error),
         None => lost(url, error),
     }

@@ -1,0 +1,186 @@
+//! Messages that were delivered before and not settled: any of them may be
+//! what has ended its process, and each runs alone.
+//!
+//! Brokers tell that a message came before, and not who was to blame: whatever
+//! a dead process held is counted. A message that was counted therefore runs
+//! with nothing beside it. Nothing else is begun meanwhile, and what else this
+//! process holds and has not begun goes back first: as a copy that is not
+//! counted. What ends its process again is then counted alone, and nothing
+//! else is ever parked on its account.
+//!
+//! What waits for its time stays where it is: before that it has not begun, and
+//! is not counted when it comes again.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::{Loop, connection::within, is_signal, outcomes::to_queue};
+use crate::{
+    broker::Tag,
+    follow,
+    message::Incoming,
+    worker::{follow_up::Notice, job::Arrival},
+};
+
+/// Where one was, more of them are expected for so long: messages are then taken one by one.
+const EXPECTED: Duration = Duration::from_secs(1);
+
+/// Those that are here, and what is in their way.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    waiting: VecDeque<(Tag, Arrival)>,
+    /// Since when the first one waits.
+    since: Option<Instant>,
+    /// The one that runs.
+    alone: Option<Tag>,
+    /// Whether the broker was asked to push nothing more.
+    is_quiet: bool,
+    /// Messages that a copy is published of. The copy must not run before the broker has heard that
+    /// they are settled: what killed this process now would come again beside its original.
+    copied: Vec<Tag>,
+    expected_until: Option<Instant>,
+    /// How many messages waited for their time when the last one had run.
+    delayed: usize,
+}
+
+impl Suspects {
+    /// A copy of this message is about to be published.
+    pub(super) fn copied(&mut self, tag: Tag) {
+        self.copied.push(tag);
+    }
+
+    /// Forgets the copied messages that are settled: their copies are like any other message.
+    pub(super) fn forget(&mut self, is_settled: impl Fn(Tag) -> bool) {
+        self.copied.retain(|tag| !is_settled(*tag));
+    }
+
+    /// Whether the broker is to be asked what it has heard.
+    pub(super) fn need_answers(&self) -> bool {
+        self.are_waiting() || !self.copied.is_empty()
+    }
+
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether one is here, and nothing else may begin.
+    pub(super) fn are_here(&self) -> bool {
+        self.are_waiting() || self.alone.is_some()
+    }
+
+    pub(super) fn are_expected(&self, now: Instant) -> bool {
+        self.expected_until.is_some_and(|until| now < until)
+    }
+
+    /// How many messages the broker is to push ahead while more of them are expected: one, beside
+    /// those that turned out to wait for their time.
+    pub(super) fn prefetch(&self, delayed: usize) -> usize {
+        1 + delayed.saturating_sub(self.delayed)
+    }
+
+    /// When one has waited long enough, with so much patience.
+    pub(super) fn due_at(&self, patience: Duration) -> Option<Instant> {
+        if self.alone.is_some() { None } else { self.since.map(|since| since + patience) }
+    }
+
+    /// Whether this is the one that ran alone, which it does no more.
+    pub(super) fn ended(&mut self, tag: Tag) -> bool {
+        self.alone.take_if(|alone| *alone == tag).is_some()
+    }
+
+    /// The connection is gone. Where the broker `keeps` what the worker holds, they still wait.
+    pub(super) fn lost(&mut self, keeps: bool) {
+        self.is_quiet = false;
+        if !keeps {
+            (self.since, self.alone) = (None, None);
+            self.waiting.clear();
+        }
+    }
+}
+
+impl Loop {
+    /// A message that was counted: it waits until it can run alone.
+    pub(super) fn suspect(&mut self, tag: Tag, arrival: Arrival) {
+        if self.suspects.alone.is_some() {
+            return self.release(tag, arrival.queue, &arrival.incoming);
+        }
+        self.ledger.wait(tag, arrival.queue.clone());
+        self.words.recalled.store(true, Ordering::Release);
+        self.words.recalled = Arc::default();
+        self.suspects.since.get_or_insert_with(Instant::now);
+        self.suspects.waiting.push_back((tag, arrival));
+    }
+
+    /// Lets the first suspect run as soon as it is alone: nothing else has begun, and the broker has
+    /// heard of all that was settled. Should that take too long, it runs beside what has begun.
+    pub(super) fn isolate(&mut self, now: Instant, stopping: bool) {
+        let Some(due_at) = self.suspects.due_at(self.config.timeout) else { return };
+        let Some(consumer) = self.consumer.clone() else { return };
+        if stopping {
+            self.release_suspects(0);
+            self.suspects.since = None;
+            return;
+        }
+        if !self.suspects.is_quiet {
+            self.suspects.is_quiet = true;
+            self.quieting = Some(within(self.config.timeout, async move { consumer.pause().await }).boxed());
+        }
+        if self.quieting.is_some() {
+            return;
+        }
+        self.release_suspects(1);
+        if now < due_at && !self.is_alone() {
+            return;
+        }
+        self.suspects.since = None;
+        if let Some((tag, arrival)) = self.suspects.waiting.pop_front() {
+            self.suspects.alone = Some(tag);
+            self.start(tag, arrival);
+        }
+    }
+
+    /// Gives back all suspects that wait but so many.
+    fn release_suspects(&mut self, but: usize) {
+        for (tag, arrival) in self.suspects.waiting.split_off(but.min(self.suspects.waiting.len())) {
+            self.release(tag, arrival.queue, &arrival.incoming);
+        }
+    }
+
+    /// Whether nothing here has begun, and the broker has heard of all that was settled.
+    fn is_alone(&mut self) -> bool {
+        if !(self.window.is_idle() && self.jobs.is_empty() && self.settlements.is_empty()) {
+            return false;
+        }
+        self.suspects.forget(|tag| self.ledger.queue(tag).is_none());
+        self.suspects.copied.is_empty()
+    }
+
+    /// One that ran alone has ended: others may run again, and soon one may come that is like it.
+    pub(super) fn after_suspect(&mut self) {
+        self.suspects.is_quiet = false;
+        self.suspects.delayed = self.ledger.delayed();
+        self.suspects.expected_until = Some(Instant::now() + EXPECTED);
+        // Nothing is pushed until the broker is told anew.
+        self.prefetch = 0;
+    }
+
+    /// Gives back what has not begun, uncounted: a broker would mark it as delivered before.
+    pub(super) fn release(&mut self, tag: Tag, queue: Arc<str>, incoming: &Incoming) {
+        if !is_signal(incoming) {
+            // Nobody counts these.
+            let mut tags = Vec::new();
+            self.ledger.settle(tag, &mut tags);
+            return self.settlements.give_back(tags);
+        }
+        let message = follow::untouched(incoming, SystemTime::now());
+        let outgoing = to_queue(&follow::own_queue(incoming, &queue), message);
+        self.suspects.copied(tag);
+        self.follow(tag, queue, vec![(outgoing, Notice::None)]);
+    }
+}
