@@ -7,7 +7,7 @@ use async_signals::{
     sender::Sender,
     types::{Dataclass, Date},
 };
-use serde::{Serialize, Serializer, ser::Error as _};
+use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_json::{Value, json};
 
 use super::{LIMIT, SIGNAL, arguments, body, read};
@@ -101,14 +101,21 @@ fn nesting_is_bounded_as_in_python() {
     assert_eq!(read::<BTreeMap<String, Value>>(&arguments(&deepest)).expect("64 levels")["order"], deepest.order);
     let EncodeError::TooDeep { path, limit: 64 } = refused(&With { order: nested(65) }) else { panic!("not too deep") };
     assert_eq!(path, format!("order{}…", "[0]".repeat(11)));
-    // Levels of which each takes four brackets are read, too.
-    let marked = (0..64).fold(json!(1), |inside, _| inside);
-    let mut json = arguments(&With { order: marked });
-    for _ in 0..64 {
-        let inside = json.strip_prefix(r#"{"order":"#).and_then(|rest| rest.strip_suffix('}')).expect("one argument");
-        json = format!(r#"{{"order":{{"__type__":"async_signals","__value__":["dict",[[1,{inside}]]]}}}}"#);
+}
+
+#[test]
+fn levels_that_take_four_brackets_each_are_levels_too() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Nest {
+        Inside(BTreeMap<i64, Nest>),
+        Leaf(i64),
     }
-    read::<BTreeMap<String, serde::de::IgnoredAny>>(&json).expect("within the bounds");
+
+    let nest = |depth| (0..depth).fold(Nest::Leaf(1), |inside, _| Nest::Inside(BTreeMap::from([(5, inside)])));
+    let deepest = With { order: nest(64) };
+    assert_eq!(read::<BTreeMap<String, Nest>>(&arguments(&deepest)).expect("64 levels")["order"], deepest.order);
+    assert!(matches!(refused(&With { order: nest(65) }), EncodeError::TooDeep { limit: 64, .. }));
 }
 
 #[test]
@@ -180,9 +187,27 @@ fn values_that_python_has_not_are_refused() {
     assert_eq!(error, "order: the fields of a dataclass are a struct or a map with text keys");
     let error = refused(&With { order: Dataclass::new("shop.Line", (With { order: 1 }, 2)) }).to_string();
     assert_eq!(error, "order: the fields of a dataclass are a struct or a map with text keys");
-    let raw = serde_json::value::RawValue::from_string("NaN-free".to_owned().replace("NaN-free", "1")).expect("JSON");
+    let raw = serde_json::value::RawValue::from_string("1".to_owned()).expect("JSON");
     let error = refused(&With { order: raw }).to_string();
     assert!(error.starts_with("order: serde_json's RawValue"), "{error}");
+}
+
+#[test]
+fn numbers_of_arbitrary_precision_are_numbers() {
+    /// What a number of serde_json's looks like with that feature, which is not on here.
+    #[derive(Serialize)]
+    #[serde(rename = "$serde_json::private::Number")]
+    struct Number {
+        #[serde(rename = "$serde_json::private::Number")]
+        text: &'static str,
+    }
+
+    for (text, written) in
+        [("5", "5"), ("-12345678901234567890123", "-12345678901234567890123"), ("1.50", "1.5"), ("1e5", "100000.0")]
+    {
+        assert_eq!(arguments(&With { order: Number { text } }), format!(r#"{{"order":{written}}}"#));
+    }
+    assert_eq!(refused(&With { order: Number { text: "1e999" } }), EncodeError::NotFinite { path: "order".to_owned() });
 }
 
 #[test]

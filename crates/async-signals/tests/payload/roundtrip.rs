@@ -252,3 +252,23 @@ fn the_deepest_message_fits_on_the_stack() {
     assert_eq!(levels, 250);
     read::<Value>(&format!(r#"{{"x":{}{}}}"#, "[".repeat(250), "]".repeat(250))).expect("within the bounds");
 }
+
+#[test]
+fn other_formats_see_plain_text_and_sequences() {
+    fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T, json: &str) {
+        assert_eq!(serde_json::to_string(&value).expect("JSON"), json);
+        assert_eq!(serde_json::from_str::<T>(json).expect(json), value);
+    }
+    same(DateTime::from(time::macros::datetime!(2020-02-29 12:30 UTC)), r#""2020-02-29T12:30:00+00:00""#);
+    same("12.50".parse::<Decimal>().expect("a decimal"), r#""12.50""#);
+    same(Uuid::from(uuid::Uuid::nil()), r#""00000000-0000-0000-0000-000000000000""#);
+    same(Timedelta::new(1, 2, 3).expect("in range"), "[1,2,3]");
+    same(Set::from([1]), "[1]");
+    same(Enum::new("shop.Status", "PAID"), r#"["shop.Status","PAID"]"#);
+    same(
+        Model::keyed("shop.Seat", &("A", 5)).expect("a key"),
+        r#"["shop.Seat",{"__type__":"async_signals","__value__":["tuple",["A",5]]},null]"#,
+    );
+    same(Dataclass::new("shop.Line", 5), r#"["shop.Line",5]"#);
+    same(Bytes::from(vec![1, 2]), "[1,2]");
+}
