@@ -248,7 +248,10 @@ fn a_body_that_asks_for_more_is_refused() {
         assert_eq!(Body::read(sent.as_bytes()).err(), Some(DecodeError::Refused { asks: name.to_owned() }));
     }
     assert!(matches!(Body::read(br#"[["a",null],{},[]]"#), Err(DecodeError::Refused { .. })));
-    for nothing in ["null", "{}", r#"{"chain": null}"#] {
+    let celerys = r#" {"callbacks": null, "errbacks": null, "chain": null, "chord": null}"#;
+    assert!(Body::read(format!(r#"[["a",null],{{}},{celerys}],"#).as_bytes()).is_err(), "more follows");
+    assert!(Body::read(format!(r#"[["a",null],{{}},{celerys}"#).as_bytes()).is_err(), "an end is missing");
+    for nothing in ["null", "{}", r#"{"chain": null}"#, celerys] {
         Body::read(format!(r#"[["a",null],{{}},{nothing}]"#).as_bytes()).expect(nothing);
     }
     Body::read(body("{}").as_bytes()).expect("what we write ourselves");

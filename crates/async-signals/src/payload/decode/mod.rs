@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use self::{reading::Reading, wire::Wire};
 use super::{
+    encode::EMBED,
     error::DecodeError,
     fault::{Fault, short},
     marker,
@@ -20,6 +21,9 @@ use crate::{
     protocol::json::{JsonError, JsonReader, Limits, Token},
     sender::Sender,
 };
+
+/// How a body ends behind its arguments, as Celery writes it; ours has no blanks.
+const CELERYS_END: &[u8] = br#", {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]"#;
 
 /// The named arguments of a body, as they came.
 #[derive(Clone, Debug)]
@@ -66,11 +70,16 @@ pub(super) fn body(bytes: &[u8]) -> Result<(String, Sender, Arguments), DecodeEr
     expect(&mut json, Token::EndArray, "its arguments are not a signal's name and a sender")?;
     expect(&mut json, Token::BeginObject, "its second part is an object")?;
     let arguments = arguments(&mut json, bytes)?;
+    // Nearly always it is one of these, and nothing is left to look at.
+    let end = bytes.get(json.position()..).unwrap_or_default();
+    if end == EMBED.as_bytes() || end == CELERYS_END {
+        return Ok((signal.into_owned(), sender.to_sender(), arguments));
+    }
     let embed = Wire::next(&mut json).map_err(malformed)?;
     refuse_more(&embed.ok_or_else(|| shape("a body has three parts"))?)?;
     expect(&mut json, Token::EndArray, "a body has three parts")?;
     match json.next().map_err(malformed)? {
-        None => Ok((signal.into_owned(), Sender::from_wire(sender.to_value()), arguments)),
+        None => Ok((signal.into_owned(), sender.to_sender(), arguments)),
         Some(_) => Err(shape("there is something behind it")),
     }
 }

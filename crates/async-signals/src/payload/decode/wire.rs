@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Number, Value};
 
-use crate::protocol::json::{JsonError, JsonReader, Limits, Token};
+use crate::{
+    protocol::json::{JsonError, JsonReader, Limits, Token},
+    sender::Sender,
+};
 
 /// A value as it came: markers are maps.
 #[derive(Debug)]
@@ -64,8 +67,17 @@ impl<'a> Wire<'a> {
         }))
     }
 
+    /// A sender.
+    pub(super) fn to_sender(&self) -> Sender {
+        match self {
+            Self::Null => Sender::NONE,
+            Self::Text(text) => Sender::text(text.as_ref()),
+            _ => Sender::from_wire(self.to_value()),
+        }
+    }
+
     /// The same as another tree.
-    pub(super) fn to_value(&self) -> Value {
+    fn to_value(&self) -> Value {
         match self {
             Self::Null => Value::Null,
             Self::Bool(value) => Value::Bool(*value),

@@ -34,7 +34,7 @@ pub(super) use kombu_marker;
 pub(crate) use our_marker;
 
 /// The third part of every body: we chain no tasks.
-const EMBED: &str = r#",{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]"#;
+pub(super) const EMBED: &str = r#",{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]"#;
 
 /// One message being written.
 pub(crate) struct Encoder {
