@@ -26,6 +26,7 @@ type OnLost = Arc<dyn Fn(Uuid, &PublishError) + Send + Sync>;
 #[must_use = "it says how an app is to be, and makes none"]
 pub struct CeleryBuilder {
     urls: Urls,
+    broker: Option<BrokerConfig>,
     transport_options: Map<String, Value>,
     tls: Option<Tls>,
     heartbeat: Option<Duration>,
@@ -54,6 +55,7 @@ impl Default for CeleryBuilder {
     fn default() -> Self {
         Self {
             urls: Urls::default(),
+            broker: None,
             transport_options: Map::new(),
             tls: None,
             heartbeat: None,
@@ -98,6 +100,13 @@ impl CeleryBuilder {
     /// The broker that a worker takes signals from, where it is not the one that they are sent to.
     pub fn broker_read_url(mut self, url: impl Into<String>) -> Self {
         self.urls.read = Some(url.into());
+        self
+    }
+
+    /// The broker as the lower layers know it, instead of all that is said here
+    /// of URLs, transport options, TLS and heartbeats.
+    pub fn broker(mut self, broker: BrokerConfig) -> Self {
+        self.broker = Some(broker);
         self
     }
 
@@ -223,6 +232,9 @@ impl CeleryBuilder {
     pub fn build(self) -> Result<Celery, ConfigError> {
         let Urls { both, write, read } = self.urls;
         let broker = |url: Option<String>| {
+            if let Some(broker) = &self.broker {
+                return Ok(broker.clone());
+            }
             let mut broker = BrokerConfig::new(&url.ok_or(ConfigError::NotConfigured)?)?;
             if broker.urls.is_empty() {
                 return Err(ConfigError::NotConfigured);
