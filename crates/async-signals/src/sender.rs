@@ -5,7 +5,15 @@ use std::{borrow::Cow, fmt};
 
 use serde_json::{Map, Value};
 
-use crate::payload::marker;
+use crate::{
+    payload::{
+        AsItIs,
+        encode::{Encoder, our_marker},
+        fault::Fault,
+        marker,
+    },
+    types::{Enum, Model},
+};
 
 /// The sender of a signal, as it crosses the wire: by name.
 ///
@@ -29,19 +37,10 @@ enum Kind {
     Text(Cow<'static, str>),
     Class(Cow<'static, str>),
     ModelClass(Cow<'static, str>),
-    Row {
-        label: String,
-        /// As it is on the wire.
-        key: Value,
-        using: Option<String>,
-    },
-    Member {
-        class: String,
-        /// Its name; several flags in one have a number and no name.
-        member: Value,
-    },
+    Row(Model),
+    Member(Enum),
     /// What no sender of ours looks like. It matches no receiver but those that take any.
-    Other(Value),
+    Other(AsItIs),
 }
 
 impl Sender {
@@ -82,7 +81,7 @@ impl Sender {
     /// [`Self::using`] names one.
     #[must_use]
     pub fn instance(label: impl Into<String>, key: impl Into<Value>) -> Self {
-        Self(Kind::Row { label: label.into(), key: key.into(), using: None })
+        Self(Kind::Row(Model::new(label, key)))
     }
 
     /// The name of the database that the row is in, as Django's `DATABASES` has it. A Django sender always says
@@ -96,15 +95,15 @@ impl Sender {
     #[must_use]
     pub fn using(self, database: impl Into<String>) -> Self {
         match self.0 {
-            Kind::Row { label, key, .. } => Self(Kind::Row { label, key, using: Some(database.into()) }),
+            Kind::Row(row) => Self(Kind::Row(row.using(database))),
             other => Self(other),
         }
     }
 
     /// A member of a Python enum, by its class's `module.qualified_name` and its own name.
     #[must_use]
-    pub fn member(class: impl Into<String>, member: impl Into<String>) -> Self {
-        Self(Kind::Member { class: class.into(), member: Value::String(member.into()) })
+    pub fn member(class: impl Into<Cow<'static, str>>, member: impl Into<Cow<'static, str>>) -> Self {
+        Self(Kind::Member(Enum::new(class, member)))
     }
 
     /// Whether a receiver that is connected to this sender takes a signal of `sent`: any, if it is connected to
@@ -118,22 +117,28 @@ impl Sender {
         }
     }
 
-    /// As it stands in a task's arguments.
-    pub(crate) fn to_wire(&self) -> Value {
-        let text = |text: &str| Value::from(text);
+    /// Writes it as it stands in a task's arguments.
+    pub(crate) fn write(&self, to: &mut Encoder) -> Result<(), Fault> {
         match &self.0 {
-            Kind::None => Value::Null,
-            Kind::Bool(value) => Value::Bool(*value),
-            Kind::Int(number) => Value::from(*number),
-            Kind::Text(value) => text(value),
-            Kind::Class(label) => marker::ours("class", [text(label)]),
-            Kind::ModelClass(label) => marker::ours("model_class", [text(label)]),
-            Kind::Row { label, key, using } => {
-                marker::ours("model", [text(label), key.clone(), using.as_deref().map_or(Value::Null, text)])
+            Kind::None => to.json.null()?,
+            Kind::Bool(value) => to.json.bool(*value)?,
+            Kind::Int(number) => to.json.int(*number)?,
+            Kind::Text(text) => to.json.string(text)?,
+            Kind::Class(label) => {
+                to.json.open_frame(our_marker!("class"))?;
+                to.json.string(label)?;
+                to.json.close_frame("]}")?;
             }
-            Kind::Member { class, member } => marker::ours("enum", [text(class), member.clone()]),
-            Kind::Other(value) => value.clone(),
+            Kind::ModelClass(label) => {
+                to.json.open_frame(our_marker!("model_class"))?;
+                to.json.string(label)?;
+                to.json.close_frame("]}")?;
+            }
+            Kind::Row(row) => to.value(row)?,
+            Kind::Member(member) => to.value(member)?,
+            Kind::Other(json) => to.value(json)?,
         }
+        Ok(())
     }
 
     /// What stands in a task's arguments. Nothing is refused: what no receiver can be connected to finds none.
@@ -142,32 +147,40 @@ impl Sender {
             Value::Null => Kind::None,
             Value::Bool(value) => Kind::Bool(value),
             Value::String(text) => Kind::Text(Cow::Owned(text)),
-            Value::Number(number) => match number.as_i64() {
-                Some(number) => Kind::Int(number),
-                None => Kind::Other(Value::Number(number)),
-            },
-            Value::Object(object) => Self::from_marker(&object).unwrap_or(Kind::Other(Value::Object(object))),
-            other => Kind::Other(other),
+            Value::Number(number) if number.is_i64() => Kind::Int(number.as_i64().unwrap_or_default()),
+            Value::Object(object) => Self::from_marker(&object).unwrap_or(Kind::Other(AsItIs(Value::Object(object)))),
+            other => Kind::Other(AsItIs(other)),
         })
     }
 
     fn from_marker(object: &Map<String, Value>) -> Option<Kind> {
-        let (kind, parts) = marker::parts(object)?;
-        let owned = |text: &String| text.clone();
-        Some(match (kind, parts) {
-            ("class", [Value::String(label)]) => Kind::Class(Cow::Owned(owned(label))),
-            ("model_class", [Value::String(label)]) => Kind::ModelClass(Cow::Owned(owned(label))),
-            ("model", [Value::String(label), key, Value::Null]) => {
-                Kind::Row { label: owned(label), key: key.clone(), using: None }
+        Some(match marker::parts(object)? {
+            ("class", [Value::String(label)]) => Kind::Class(Cow::Owned(label.clone())),
+            ("model_class", [Value::String(label)]) => Kind::ModelClass(Cow::Owned(label.clone())),
+            ("model", [Value::String(label), key, Value::Null]) => Kind::Row(Model::new(label, key.clone())),
+            ("model", [Value::String(label), key, Value::String(database)]) => {
+                Kind::Row(Model::new(label, key.clone()).using(database))
             }
-            ("model", [Value::String(label), key, Value::String(using)]) => {
-                Kind::Row { label: owned(label), key: key.clone(), using: Some(owned(using)) }
+            ("enum", [Value::String(class), Value::String(name)]) => {
+                Kind::Member(Enum::new(class.clone(), name.clone()))
             }
-            ("enum", [Value::String(class), member @ (Value::String(_) | Value::Number(_))]) => {
-                Kind::Member { class: owned(class), member: member.clone() }
+            ("enum", [Value::String(class), Value::Number(value)]) => {
+                Kind::Member(Enum::flags(class.clone(), value.as_i64()?))
             }
             _ => return None,
         })
+    }
+}
+
+impl From<Model> for Sender {
+    fn from(row: Model) -> Self {
+        Self(Kind::Row(row))
+    }
+}
+
+impl From<Enum> for Sender {
+    fn from(member: Enum) -> Self {
+        Self(Kind::Member(member))
     }
 }
 
@@ -187,9 +200,8 @@ impl fmt::Display for Sender {
             Kind::Int(number) => write!(f, "{number}"),
             Kind::Text(text) => write!(f, "{text:?}"),
             Kind::Class(label) | Kind::ModelClass(label) => f.write_str(label),
-            Kind::Row { label, key, .. } => write!(f, "{label} pk={key}"),
-            Kind::Member { class, member: Value::String(member) } => write!(f, "{class}.{member}"),
-            Kind::Member { class, member } => write!(f, "{class}({member})"),
+            Kind::Row(row) => row.fmt(f),
+            Kind::Member(member) => member.fmt(f),
             Kind::Other(_) => f.write_str("something unknown"),
         }
     }

@@ -70,6 +70,12 @@ pub enum DecodeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It asks for more to be run after it, which no signal does. No receiver can take it.
+    #[error("it asks for more to be run after it ({asks}); signals do not")]
+    Refused {
+        /// What it asks for: `callbacks`, `chain`, …
+        asks: String,
+    },
     /// An argument is not of the type that this receiver takes. Another receiver may.
     #[error("{}{reason}", At(path))]
     Argument {

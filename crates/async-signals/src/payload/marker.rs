@@ -15,12 +15,6 @@ pub(crate) fn kombus(name: &str, value: Value) -> Value {
     Value::Object(Map::from_iter([(TYPE.to_owned(), Value::from(name)), (VALUE.to_owned(), value)]))
 }
 
-/// A marker of ours.
-pub(crate) fn ours(kind: &str, parts: impl IntoIterator<Item = Value>) -> Value {
-    let value = std::iter::once(Value::from(kind)).chain(parts).collect();
-    kombus(OURS, Value::Array(value))
-}
-
 /// The kind and what follows it; `None` for what is no marker of ours.
 pub(crate) fn parts(object: &Map<String, Value>) -> Option<(&str, &[Value])> {
     if object.len() != 2 || object.get(TYPE)?.as_str()? != OURS {

@@ -1,43 +1,54 @@
 //! What a signal carries: a typed payload becomes the body of a Celery task,
 //! and the body of a task a typed payload.
+//!
+//! A payload is a struct (or a map with text keys, or `()` for none): its fields are the named arguments that a
+//! Python receiver is called with, and that a Python sender sends. They are written as kombu's extended JSON
+//! (`kombu/utils/json.py`) with our own markers, byte for byte as the Python side writes the same values;
+//! [`types`](crate::types) has those that JSON has no word for.
+//!
+//! ```
+//! use async_signals::{payload::{self, Body}, sender::Sender, types::Decimal};
+//!
+//! #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+//! struct OrderPlaced { order_id: i64, total: Decimal }
+//!
+//! let placed = OrderPlaced { order_id: 5, total: "12.50".parse()? };
+//! let sender = Sender::model("shop.Order");
+//! let body = payload::encode("shop.signals.order_placed", &sender, &placed, 1 << 20)?;
+//!
+//! let body = Body::read(&body)?;
+//! assert_eq!((body.signal.as_str(), &body.sender), ("shop.signals.order_placed", &sender));
+//! assert_eq!(body.payload::<OrderPlaced>()?, placed);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod as_it_is;
+mod decode;
+pub(crate) mod encode;
 mod error;
+pub(crate) mod fault;
 pub(crate) mod marker;
+pub(crate) mod token;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
 
-pub use error::{DecodeError, EncodeError};
+pub(crate) use self::as_it_is::AsItIs;
+pub use self::error::{DecodeError, EncodeError};
+use crate::sender::Sender;
 
-use crate::{protocol::json::Limits, sender::Sender};
-
-/// The body of a signal's task: `[[signal, sender], arguments, embed]`.
+/// The body of a signal's task: `[[signal, sender], arguments, embed]`, of at most `max_bytes`.
 ///
 /// # Errors
 ///
-/// [`EncodeError`] for what cannot cross the wire.
+/// [`EncodeError`] for what cannot cross the wire; it names the argument by its path.
 pub fn encode<P: Serialize + ?Sized>(
     signal: &str,
     sender: &Sender,
     payload: &P,
     max_bytes: usize,
 ) -> Result<Bytes, EncodeError> {
-    let arguments = match serde_json::to_value(payload) {
-        Ok(Value::Null) => Value::Object(Map::new()),
-        Ok(arguments) => arguments,
-        Err(error) => return Err(EncodeError::Value { path: String::new(), reason: error.to_string() }),
-    };
-    if !arguments.is_object() {
-        return Err(EncodeError::Unnamed { found: "no struct" });
-    }
-    let embed = serde_json::json!({"callbacks": null, "errbacks": null, "chain": null, "chord": null});
-    let body = serde_json::to_vec(&((signal, sender.to_wire()), arguments, embed))
-        .map_err(|error| EncodeError::Value { path: String::new(), reason: error.to_string() })?;
-    if body.len() > max_bytes {
-        return Err(EncodeError::TooLarge { path: String::new(), limit: max_bytes });
-    }
-    Ok(body.into())
+    encode::encode(signal, sender, payload, max_bytes).map(Bytes::from)
 }
 
 /// What a body holds, before the payload is given its type.
@@ -47,29 +58,28 @@ pub struct Body {
     pub signal: String,
     /// Who sent it.
     pub sender: Sender,
-    arguments: Map<String, Value>,
+    arguments: decode::Arguments,
 }
 
 impl Body {
-    /// Reads a task's body.
+    /// Reads a task's body: all of it is JSON, and it is the body of a signal's task.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] for what is no body of a signal's task.
+    /// [`DecodeError::Malformed`] for any other bytes, and [`DecodeError::Refused`] if it asks for tasks to be run
+    /// after it. No input makes it panic, and none takes more memory than a few times its size.
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let _ = Limits::receiving(bytes.len());
-        let ((signal, sender), arguments, _): ((String, Value), Map<String, Value>, Map<String, Value>) =
-            serde_json::from_slice(bytes).map_err(|error| DecodeError::Malformed { reason: error.to_string() })?;
-        Ok(Self { signal, sender: Sender::from_wire(sender), arguments })
+        let (signal, sender, arguments) = decode::body(bytes)?;
+        Ok(Self { signal, sender, arguments })
     }
 
-    /// The payload as the type that a receiver takes. Each call starts anew.
+    /// The payload as the type that a receiver takes. Each call starts anew, so that each receiver may take another
+    /// type. Arguments that the type does not have are not looked at; `()` takes any.
     ///
     /// # Errors
     ///
     /// [`DecodeError::Argument`] names the argument that is not of this type.
     pub fn payload<P: DeserializeOwned>(&self) -> Result<P, DecodeError> {
-        serde_json::from_value(Value::Object(self.arguments.clone()))
-            .map_err(|error| DecodeError::Argument { path: String::new(), reason: error.to_string() })
+        self.arguments.read()
     }
 }

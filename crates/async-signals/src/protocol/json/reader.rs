@@ -116,6 +116,12 @@ impl<'a> JsonReader<'a> {
         }
     }
 
+    /// The byte behind the last token, counted from 0.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
     fn value(&mut self, first: u8) -> Result<Token<'a>, JsonError> {
         self.count()?;
         let token = match first {

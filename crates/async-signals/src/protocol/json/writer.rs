@@ -141,6 +141,13 @@ impl JsonWriter {
     #[inline]
     pub fn key(&mut self, key: &str) -> Result<(), JsonError> {
         self.string(key)?;
+        self.end_key()
+    }
+
+    /// Makes the [`string`](Self::string) that was written last the key of an object's next value.
+    #[inline]
+    pub fn end_key(&mut self) -> Result<(), JsonError> {
+        debug_assert!(self.out.ends_with(b"\""), "a key is a string");
         self.room(1)?;
         self.out.push(b':');
         self.at.comma = false;
@@ -195,6 +202,12 @@ impl JsonWriter {
     #[must_use]
     pub fn position(&self) -> usize {
         self.out.len()
+    }
+
+    /// What was written from `start` on.
+    #[must_use]
+    pub fn written(&self, start: usize) -> &[u8] {
+        self.out.get(start..).unwrap_or_default()
     }
 
     /// Puts the values of an array in the order of their bytes, so that what
