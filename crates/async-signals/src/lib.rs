@@ -40,6 +40,7 @@ pub mod signals;
 pub mod types;
 pub mod worker;
 
+pub use async_signals_macros::receiver;
 pub use celery::{Celery, ConfigError};
 pub use connection::{Connect, ConnectError, Connection};
 pub use delivery::Delivery;
@@ -50,3 +51,29 @@ pub use sender::Sender;
 pub use sent::Sent;
 pub use signal::{AsyncSignal, SendError};
 pub use worker::Worker;
+
+/// What `#[receiver]` writes into programs. Nothing here is for anybody else.
+#[doc(hidden)]
+pub mod __private {
+    use serde::{Serialize, de::DeserializeOwned};
+
+    pub use crate::registry::Linked;
+    use crate::{
+        connection::{Connect, ConnectError},
+        receiver::IntoReceiver,
+        signal::AsyncSignal,
+    };
+    pub use inventory::submit;
+
+    /// Connects a receiver, with the types that the attribute does not know.
+    pub fn connect<P, M>(
+        signal: &'static AsyncSignal<P>,
+        receiver: impl IntoReceiver<P, M>,
+        options: Connect,
+    ) -> Result<(), ConnectError>
+    where
+        P: Serialize + DeserializeOwned + Send + 'static,
+    {
+        signal.try_connect_with(receiver, options).map(drop)
+    }
+}

@@ -1,0 +1,16 @@
+use async_signals::{AsyncSignal, receiver};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct OrderPlaced {
+    order_id: u64,
+}
+
+static ORDER_PLACED: AsyncSignal<OrderPlaced> = AsyncSignal::new("shop.signals.order_placed");
+
+#[receiver(ORDER_PLACED)]
+fn wrong(order: OrderPlaced) -> u64 {
+    order.order_id
+}
+
+fn main() {}
