@@ -1,7 +1,7 @@
 //! What stands in the parentheses.
 
 use syn::{
-    Expr, Ident, Result, Token,
+    Error, Expr, Ident, Result, Token,
     parse::{Parse, ParseStream},
 };
 
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         if input.is_empty() || input.peek(Ident) && input.peek2(Token![=]) {
-            return Err(input.error("#[receiver] needs a signal first: #[receiver(ORDER_PLACED)]"));
+            return Err(Error::new(input.span(), "#[receiver] needs a signal first: #[receiver(ORDER_PLACED)]"));
         }
         let signals = match input.parse()? {
             Expr::Array(several) => several.elems.into_iter().collect(),
@@ -31,10 +31,10 @@ impl Parse for Arguments {
             let key: Ident = input.parse()?;
             if !KEYS.iter().any(|known| key == known) {
                 let text = format!("#[receiver] has no option `{key}`; it has {}", KEYS.join(", "));
-                return Err(syn::Error::new(key.span(), text));
+                return Err(Error::new(key.span(), text));
             }
             if options.iter().any(|(other, _)| *other == key) {
-                return Err(syn::Error::new(key.span(), format!("`{key}` is given twice")));
+                return Err(Error::new(key.span(), format!("`{key}` is given twice")));
             }
             input.parse::<Token![=]>()?;
             options.push((key, input.parse()?));

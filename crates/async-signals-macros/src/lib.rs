@@ -45,6 +45,24 @@ use self::{arguments::Arguments, function::Function};
 /// The function stays what it is, and can be called. It is a free function or
 /// stands inside of another one; in an `impl` block there is no place for this.
 ///
+/// What does not fit does not compile:
+///
+/// ```compile_fail,E0277
+/// # use async_signals::{AsyncSignal, receiver};
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct OrderPlaced { order_id: u64 }
+/// # static ORDER_PLACED: AsyncSignal<OrderPlaced> = AsyncSignal::new("shop.signals.order_placed");
+/// #[receiver(ORDER_PLACED)]
+/// fn another_payload(order_id: u64) {}
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use async_signals::{AsyncSignal, receiver};
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct OrderPlaced { order_id: u64 }
+/// # static ORDER_PLACED: AsyncSignal<OrderPlaced> = AsyncSignal::new("shop.signals.order_placed");
+/// #[receiver(ORDER_PLACED)]
+/// fn an_answer(order: OrderPlaced) -> u64 { order.order_id }
+/// ```
+///
 /// # Crates that hold nothing but receivers
 ///
 /// The linker leaves out a crate of which nothing is used, and its receivers

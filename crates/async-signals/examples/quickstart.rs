@@ -14,8 +14,7 @@ struct OrderPlaced {
     email: String,
 }
 
-static ORDER_PLACED: AsyncSignal<OrderPlaced> =
-    AsyncSignal::new("shop.signals.order_placed").queue("high_priority");
+static ORDER_PLACED: AsyncSignal<OrderPlaced> = AsyncSignal::new("shop.signals.order_placed").queue("high_priority");
 
 #[receiver(ORDER_PLACED)]
 async fn thank(order: OrderPlaced, delivery: Delivery) -> Result<(), BoxError> {

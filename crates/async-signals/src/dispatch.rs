@@ -44,7 +44,7 @@ pub(crate) trait Dispatch: Sync {
 pub(crate) async fn run(incoming: &Incoming) -> (Option<&'static str>, Outcome) {
     let body = match Body::read(&incoming.body) {
         Ok(body) => body,
-        Err(error) => return (None, malformed(&error)),
+        Err(error) => return (None, unfit(&error)),
     };
     let Some(signal) = registry::find(&body.signal) else {
         let reason = format!("this worker has no signal {:?}", body.signal);
@@ -77,13 +77,15 @@ pub(crate) async fn run(incoming: &Incoming) -> (Option<&'static str>, Outcome) 
     let outcome = match signal.dispatch(&body, &delivery, only).instrument(span).await {
         Ok(failures) if failures.is_empty() => Outcome::Done,
         Ok(failures) => Outcome::Failed(failures),
-        Err(error) => malformed(&error),
+        Err(error) => unfit(&error),
     };
     (Some(signal.name()), outcome)
 }
 
-fn malformed(error: &DecodeError) -> Outcome {
-    Outcome::Unfit { kind: "Malformed".into(), reason: error.to_string() }
+/// What no worker can run. A payload of another type is none for this program's workers.
+fn unfit(error: &DecodeError) -> Outcome {
+    let kind = if matches!(error, DecodeError::Refused { .. }) { "Refused" } else { "Malformed" };
+    Outcome::Unfit { kind: kind.into(), reason: error.to_string() }
 }
 
 fn header<'a>(incoming: &'a Incoming, name: &str) -> Option<&'a str> {

@@ -1,7 +1,8 @@
-//! Signals that are fired through Celery's brokers: sent in one process,
-//! received in another.
+#![doc = include_str!("../README.md")]
 //!
-//! The modules, in the order in which a signal passes them:
+//! # The modules
+//!
+//! In the order in which a signal passes them:
 //!
 //! 1. [`signal`]: [`AsyncSignal`], what a program sends with; [`signals`]: those that come with the crate.
 //! 2. [`celery`]: [`Celery`], the app that it goes through: which broker, which queue.

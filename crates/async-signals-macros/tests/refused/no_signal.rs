@@ -8,9 +8,6 @@ struct OrderPlaced {
 
 static ORDER_PLACED: AsyncSignal<OrderPlaced> = AsyncSignal::new("shop.signals.order_placed");
 
-#[receiver]
-fn without(_: OrderPlaced) {}
-
 #[receiver(dispatch_uid = "shop.email")]
 fn only_options(_: OrderPlaced) {}
 
