@@ -7,7 +7,7 @@ use async_signals::{AsyncSignal, Connect, Delivery, RetryPolicy, Sender, receive
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
-pub struct OrderPlaced {
+struct OrderPlaced {
     order_id: u64,
 }
 
@@ -22,27 +22,27 @@ fn plain(order: OrderPlaced) {
 
 /// Its documentation stays with it.
 #[receiver([ORDER_PLACED, ORDER_CHANGED])]
-#[must_use]
+#[inline]
 async fn asynchronous(_order: OrderPlaced, _delivery: Delivery) -> Result<(), std::io::Error> {
     Ok(())
 }
 
-pub mod inner {
+mod inner {
     use super::*;
 
     #[receiver(
-        super::ORDER_PLACED,
+        ORDER_PLACED,
         sender = Sender::model("shop.Order"),
         retry = RetryPolicy::new(5),
         dispatch_uid = "shop.for_orders",
     )]
-    pub fn for_orders(_: &OrderPlaced, delivery: &Delivery) -> Result<(), &'static str> {
+    fn for_orders(_: &OrderPlaced, delivery: &Delivery) -> Result<(), &'static str> {
         assert_eq!(delivery.sender, Sender::model("shop.Order"));
         Err("no paper")
     }
 
     #[receiver(ORDER_PLACED, name = "shop.renamed")]
-    pub fn later_renamed(_: OrderPlaced) {}
+    fn later_renamed(_: OrderPlaced) {}
 
     // What is not compiled is not connected.
     #[receiver(ORDER_LOST)]
@@ -50,7 +50,7 @@ pub mod inner {
     fn missing(_: NoSuchType) {}
 
     // Types of the same names as ours, and as the prelude's, do not matter.
-    pub mod hygiene {
+    mod hygiene {
         #![allow(dead_code, reason = "they are only in the way")]
         use crate::{ORDER_PLACED as SIGNAL, OrderPlaced};
 
