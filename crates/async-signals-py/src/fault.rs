@@ -1,9 +1,9 @@
 //! What is wrong with a value, and where in the arguments it stands.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
-use async_signals::protocol::json::JsonError;
+pub(crate) use async_signals::payload::path::Step;
+use async_signals::{payload::path::Path, protocol::json::JsonError};
 use pyo3::exceptions::{PyBaseException, PyException, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,8 +18,8 @@ pub(crate) type Checked<T> = Result<T, Box<Fault>>;
 #[derive(Debug)]
 pub(crate) struct Fault {
     problem: Problem,
-    /// The way to the value, its last step first: callers add theirs on the way back.
-    steps: Vec<Step>,
+    /// The way to the value: callers add their steps on the way back.
+    path: Path,
 }
 
 #[derive(Debug)]
@@ -36,41 +36,22 @@ enum Problem {
     Python(PyErr),
 }
 
-/// One step from a value to one inside it.
-#[derive(Clone, Debug)]
-pub(crate) enum Step {
-    /// An argument, an attribute or a dictionary's entry, by name.
-    Name(String),
-    /// A place in a list or tuple.
-    Index(usize),
-    /// A member of a set.
-    Member,
-    /// A dictionary's key itself.
-    Key,
-    /// The value of a dictionary's entry whose key is no text.
-    Entry,
-}
-
-/// More steps than this are cut: a value that contains itself has endless ones.
-const STEPS_SHOWN: usize = 12;
 /// Longer text is cut in an error.
 const TEXT_SHOWN: usize = 200;
-/// Longer names are cut in a path.
-const NAME_SHOWN: usize = 40;
 
 impl Fault {
     pub(crate) fn type_error(message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { problem: Problem::Type(message.into()), steps: Vec::new() })
+        Box::new(Self { problem: Problem::Type(message.into()), path: Path::default() })
     }
 
     pub(crate) fn value_error(message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { problem: Problem::Value(message.into()), steps: Vec::new() })
+        Box::new(Self { problem: Problem::Value(message.into()), path: Path::default() })
     }
 
     pub(crate) fn unresolvable(kind: &str, name: impl Into<String>, reason: impl Into<String>) -> Box<Self> {
         let problem =
             Problem::Unresolvable { kind: kind.into(), name: name.into(), reason: reason.into(), cause: None };
-        Box::new(Self { problem, steps: Vec::new() })
+        Box::new(Self { problem, path: Path::default() })
     }
 
     pub(crate) fn is_unresolvable(&self) -> bool {
@@ -87,7 +68,7 @@ impl Fault {
 
     /// The exception of a send: what is wrong, where, and what to do about it.
     pub(crate) fn into_send_error(self, py: Python<'_>) -> PyErr {
-        let mut path = path(self.steps);
+        let mut path = self.path.to_string();
         if !path.is_empty() {
             path.push_str(": ");
         }
@@ -111,7 +92,7 @@ impl Fault {
     /// The exception where a message is received. Exceptions of code that was
     /// called (a database's, say) pass as they are.
     pub(crate) fn into_receive_error(self, py: Python<'_>) -> PyErr {
-        let argument = path(self.steps);
+        let argument = self.path.to_string();
         match self.problem {
             Problem::Python(error) => match set_argument(error.value(py), &argument) {
                 Ok(()) => error,
@@ -155,14 +136,14 @@ fn unresolvable_reference(py: Python<'_>, args: (String, String, String, String)
 impl From<JsonError> for Box<Fault> {
     #[cold]
     fn from(error: JsonError) -> Self {
-        Self::new(Fault { problem: Problem::Json(error), steps: Vec::new() })
+        Self::new(Fault { problem: Problem::Json(error), path: Path::default() })
     }
 }
 
 impl From<PyErr> for Box<Fault> {
     #[cold]
     fn from(error: PyErr) -> Self {
-        Self::new(Fault { problem: Problem::Python(error), steps: Vec::new() })
+        Self::new(Fault { problem: Problem::Python(error), path: Path::default() })
     }
 }
 
@@ -189,7 +170,7 @@ impl<T> At<T> for Checked<T> {
     #[inline]
     fn at(self, step: impl FnOnce() -> Step) -> Self {
         self.map_err(|mut fault| {
-            fault.steps.push(step());
+            fault.path.add_outer(step());
             fault
         })
     }
@@ -211,43 +192,4 @@ fn explain(error: &JsonError) -> Cow<'static, str> {
         JsonError::NotFinite => "NaN and the infinities cannot be sent, JSON has none; send None or a text".into(),
         other => other.to_string().into(),
     }
-}
-
-/// `order.lines[2].price`; nothing where no step is known.
-fn path(steps: Vec<Step>) -> String {
-    let mut path = String::new();
-    for (index, step) in steps.into_iter().rev().enumerate() {
-        if index == STEPS_SHOWN {
-            path.push('…');
-            break;
-        }
-        step.append_to(&mut path);
-    }
-    path
-}
-
-impl Step {
-    fn append_to(&self, path: &mut String) {
-        // Writing to a string cannot fail.
-        let _ = match self {
-            Self::Name(name) if is_identifier(name) && path.is_empty() => write!(path, "{name}"),
-            Self::Name(name) if is_identifier(name) => write!(path, ".{name}"),
-            Self::Name(name) => {
-                let shown: String = name.chars().take(NAME_SHOWN).collect();
-                let more = if shown.len() < name.len() { "…" } else { "" };
-                write!(path, "[{shown:?}{more}]")
-            }
-            Self::Index(index) => write!(path, "[{index}]"),
-            Self::Member => write!(path, "{{…}}"),
-            Self::Key => write!(path, " (a key)"),
-            Self::Entry => write!(path, "[…]"),
-        };
-    }
-}
-
-fn is_identifier(name: &str) -> bool {
-    let mut characters = name.chars();
-    name.len() <= NAME_SHOWN
-        && characters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
-        && characters.all(|character| character.is_alphanumeric() || character == '_')
 }

@@ -53,7 +53,8 @@ impl Sender {
         Self(Kind::Text(Cow::Borrowed(name)))
     }
 
-    /// A Python class, by `module.qualified_name`. A class in Rust may take a name of this kind too.
+    /// A Python class, by `module.qualified_name`. A type of Rust's may go by a name of this kind too: in Python it is
+    /// then a `SenderRef`.
     #[must_use]
     pub const fn class(label: &'static str) -> Self {
         Self(Kind::Class(Cow::Borrowed(label)))
@@ -69,6 +70,12 @@ impl Sender {
     #[must_use]
     pub const fn int(number: i64) -> Self {
         Self(Kind::Int(number))
+    }
+
+    /// A boolean, which to a receiver is no number: `True` is not 1.
+    #[must_use]
+    pub const fn bool(value: bool) -> Self {
+        Self(Kind::Bool(value))
     }
 
     /// A text that is made while the program runs.

@@ -8,13 +8,20 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{decode, error::DecodeError, token};
+use super::{decode, encode, error::DecodeError, error::EncodeError, token};
 
 /// A value in the form that it has on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AsItIs(pub(crate) Value);
 
 impl AsItIs {
+    /// What a value is on the wire.
+    pub(crate) fn write<T: Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
+        let json = encode::value(value)?;
+        let json = serde_json::from_slice(&json);
+        json.map(Self).map_err(|error| EncodeError::Value { path: String::new(), reason: error.to_string() })
+    }
+
     /// What the value is, its markers understood.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         decode::value(self.0.to_string().as_bytes())

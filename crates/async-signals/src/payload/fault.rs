@@ -1,10 +1,14 @@
 //! What is wrong with a value, and where in the arguments it stands.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 
 use serde::{de, ser};
 
-use super::error::{DecodeError, EncodeError};
+pub(super) use super::path::Step;
+use super::{
+    error::{DecodeError, EncodeError},
+    path::Path,
+};
 use crate::protocol::json::{JsonError, Limits};
 
 pub(crate) type Checked<T> = Result<T, Fault>;
@@ -16,8 +20,8 @@ pub(crate) struct Fault(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     problem: Problem,
-    /// The way to the value, its last step first: callers add theirs on the way back.
-    steps: Vec<Step>,
+    /// The way to the value: callers add their steps on the way back.
+    path: Path,
 }
 
 #[derive(Debug)]
@@ -32,32 +36,13 @@ enum Problem {
     Value(String),
 }
 
-/// One step from a value to one inside it.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// An argument, a field or a map's entry, by name.
-    Name(String),
-    /// A place in a sequence.
-    Index(usize),
-    /// A member of a set.
-    Member,
-    /// A map's key itself.
-    Key,
-    /// The value of a map's entry whose key is no text.
-    Entry,
-}
-
-/// More steps than this are cut.
-const STEPS_SHOWN: usize = 12;
 /// Longer text is cut in an error.
 const TEXT_SHOWN: usize = 200;
-/// Longer names are cut in a path.
-const NAME_SHOWN: usize = 40;
 
 impl Fault {
     #[cold]
     fn new(problem: Problem) -> Self {
-        Self(Box::new(Inner { problem, steps: Vec::new() }))
+        Self(Box::new(Inner { problem, path: Path::default() }))
     }
 
     pub(super) fn value(reason: impl Into<String>) -> Self {
@@ -70,15 +55,15 @@ impl Fault {
 
     /// Says what a value is, where serde knows only what it looks like.
     pub(super) fn found(mut self, what: &str) -> Self {
-        if let (Problem::Mismatch { found, .. }, true) = (&mut self.0.problem, self.0.steps.is_empty()) {
+        if let (Problem::Mismatch { found, .. }, true) = (&mut self.0.problem, self.0.path.is_empty()) {
             what.clone_into(found);
         }
         self
     }
 
     pub(super) fn into_encode_error(self) -> EncodeError {
-        let Inner { problem, steps } = *self.0;
-        let path = path(steps);
+        let Inner { problem, path } = *self.0;
+        let path = path.to_string();
         match problem {
             // Above the values stands the payload itself, which is no nesting.
             Problem::Json(JsonError::TooDeep { .. }) => EncodeError::TooDeep { path, limit: Limits::SEND_DEPTH },
@@ -91,7 +76,7 @@ impl Fault {
     }
 
     pub(super) fn into_decode_error(self) -> DecodeError {
-        DecodeError::Argument { path: path(self.0.steps), reason: self.0.problem.to_string() }
+        DecodeError::Argument { path: self.0.path.to_string(), reason: self.0.problem.to_string() }
     }
 }
 
@@ -174,47 +159,8 @@ impl<T> At<T> for Checked<T> {
     #[inline]
     fn at(self, step: impl FnOnce() -> Step) -> Self {
         self.map_err(|mut fault| {
-            fault.0.steps.push(step());
+            fault.0.path.add_outer(step());
             fault
         })
     }
-}
-
-/// `order.lines[2].price`; nothing where no step is known.
-fn path(steps: Vec<Step>) -> String {
-    let mut path = String::new();
-    for (index, step) in steps.into_iter().rev().enumerate() {
-        if index == STEPS_SHOWN {
-            path.push('…');
-            break;
-        }
-        step.append_to(&mut path);
-    }
-    path
-}
-
-impl Step {
-    fn append_to(&self, path: &mut String) {
-        // Writing to a string cannot fail.
-        let _ = match self {
-            Self::Name(name) if is_identifier(name) && path.is_empty() => write!(path, "{name}"),
-            Self::Name(name) if is_identifier(name) => write!(path, ".{name}"),
-            Self::Name(name) => {
-                let shown: String = name.chars().take(NAME_SHOWN).collect();
-                let more = if shown.len() < name.len() { "…" } else { "" };
-                write!(path, "[{shown:?}{more}]")
-            }
-            Self::Index(index) => write!(path, "[{index}]"),
-            Self::Member => write!(path, "{{…}}"),
-            Self::Key => write!(path, " (a key)"),
-            Self::Entry => write!(path, "[…]"),
-        };
-    }
-}
-
-fn is_identifier(name: &str) -> bool {
-    let mut characters = name.chars();
-    name.len() <= NAME_SHOWN
-        && characters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
-        && characters.all(|character| character.is_alphanumeric() || character == '_')
 }

@@ -28,6 +28,7 @@ pub(crate) mod encode;
 mod error;
 pub(crate) mod fault;
 pub(crate) mod marker;
+pub mod path;
 pub(crate) mod token;
 
 use bytes::Bytes;

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::payload::{AsItIs, DecodeError, token};
+use crate::payload::{AsItIs, DecodeError, EncodeError, token};
 
 /// A row of a Django model, by its primary key: a Python receiver gets the instance, fetched where it runs. Here
 /// nothing is ever fetched.
@@ -32,6 +32,22 @@ impl Model {
     /// The row of this primary key, in the database that Django's router would read from.
     pub fn new(label: impl Into<String>, key: impl Into<Value>) -> Self {
         Self { label: label.into(), key: AsItIs(key.into()), database: None }
+    }
+
+    /// The row of a primary key of any type that crosses the wire: a tuple, say, for a composite one.
+    ///
+    /// ```
+    /// use async_signals::types::Model;
+    /// let seat = Model::keyed("shop.Seat", &("A", 5))?;
+    /// assert_eq!(seat.key::<(String, u32)>()?, ("A".to_owned(), 5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] for a key that cannot cross the wire.
+    pub fn keyed<K: Serialize + ?Sized>(label: impl Into<String>, key: &K) -> Result<Self, EncodeError> {
+        Ok(Self { label: label.into(), key: AsItIs::write(key)?, database: None })
     }
 
     /// The same row in this database, one of Django's `DATABASES`.

@@ -175,15 +175,24 @@ pub(crate) struct Fields<'a> {
     names: Names,
     /// The variant that holds them, and where its object begins.
     variant: Option<(&'static str, usize)>,
+    /// Whether it is no struct but a number, and its field that number's text.
+    is_number: bool,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn new(encoder: &'a mut Encoder, start: usize, variant: Option<(&'static str, usize)>) -> Self {
-        Self { encoder, start, names: Names::default(), variant }
+        Self { encoder, start, names: Names::default(), variant, is_number: false }
+    }
+
+    pub(super) fn number(encoder: &'a mut Encoder) -> Self {
+        Self { is_number: true, ..Self::new(encoder, 0, None) }
     }
 
     #[inline]
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Checked<()> {
+        if self.is_number {
+            return self.encoder.number(value);
+        }
         self.encoder.check_name(self.start, name)?;
         self.names.add(name);
         let written = match self.encoder.json.key(name) {
@@ -197,6 +206,9 @@ impl<'a> Fields<'a> {
     }
 
     fn close(self) -> Checked<()> {
+        if self.is_number {
+            return Ok(());
+        }
         self.names.refuse_marker()?;
         self.encoder.finish_object(self.start)?;
         match self.variant {

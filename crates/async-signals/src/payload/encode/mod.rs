@@ -135,3 +135,10 @@ pub(super) fn encode<P: Serialize + ?Sized>(
     encoder.body(signal, sender, payload)?;
     Ok(encoder.json.finish())
 }
+
+/// A value by itself.
+pub(super) fn value<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    let mut encoder = Encoder::new(Limits::default().max_bytes);
+    encoder.value(value).map_err(Fault::into_encode_error)?;
+    Ok(encoder.json.finish())
+}

@@ -214,12 +214,13 @@ impl<'a> Serializer for &'a mut Encoder {
     }
 
     fn serialize_struct(self, name: &'static str, _len: usize) -> Checked<Fields<'a>> {
-        // What serde_json puts in the place of JSON text, and of numbers that it keeps as text.
-        if name.starts_with("$serde_json::private::") {
-            return Err(Fault::value(
-                "serde_json's RawValue and numbers of arbitrary precision cannot be sent; \
-                 send a serde_json::Value, a Decimal or a plain number",
-            ));
+        match name {
+            // A number of serde_json's with its feature `arbitrary_precision`, which any crate may turn on.
+            "$serde_json::private::Number" => return Ok(Fields::number(self)),
+            "$serde_json::private::RawValue" => {
+                return Err(Fault::value("serde_json's RawValue cannot be sent; send a serde_json::Value"));
+            }
+            _ => {}
         }
         let start = self.begin_object()?;
         Ok(Fields::new(self, start, None))
@@ -257,6 +258,20 @@ impl Encoder {
         self.check_name(start, variant)?;
         self.json.key(variant)?;
         Ok(start)
+    }
+
+    /// A number that comes as its text.
+    pub(super) fn number<T: Serialize + ?Sized>(&mut self, text: &T) -> Checked<()> {
+        let (before, start) = (self.json.checkpoint(), self.json.next_value());
+        self.value(text)?;
+        let text = String::from_utf8_lossy(self.json.written(start)).replace('"', "");
+        self.json.rollback(before);
+        let digits = text.strip_prefix('-').unwrap_or(&text);
+        if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Ok(self.json.big_int(&text)?);
+        }
+        // Python would read it as a float, too.
+        self.serialize_f64(text.parse().map_err(|_| Fault::value("not a number"))?)
     }
 
     /// The fields of a dataclass, which have just been written, are named.
