@@ -295,10 +295,6 @@ impl Celery {
         })?;
         Ok(kept.insert(Arc::new(publisher)).clone())
     }
-
-    fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
 }
 
 /// Whether a name fits a pattern, in which `*` stands for any text.

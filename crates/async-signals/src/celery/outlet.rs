@@ -1,12 +1,15 @@
 //! One signal's way out over one app: what stays the same from send to send, made once.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, Weak},
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Celery, TraceContext};
+use super::{App, Celery, TraceContext};
 use crate::{
     message::{Headers, Message, Outgoing, Properties, Route},
     protocol::{
@@ -27,9 +30,9 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// All of a message but its id, its time and its body.
-#[derive(Debug)]
 pub(crate) struct Outlet {
-    app: Celery,
+    /// Known again by its address: a signal lives as long as the process, and must not keep an app as long.
+    app: Weak<App>,
     route: Arc<Route>,
     headers: Arc<CommonHeaders>,
     properties: Properties,
@@ -72,13 +75,13 @@ impl Celery {
         };
         let headers = CommonHeaders::new(template).expect("text and numbers can be written as JSON");
         let route = Route { exchange, routing_key, declare: vec![queue] };
-        Ok(Outlet { app: self.clone(), route: Arc::new(route), headers: Arc::new(headers), properties })
+        Ok(Outlet { app: Arc::downgrade(&self.0), route: Arc::new(route), headers: Arc::new(headers), properties })
     }
 }
 
 impl Outlet {
     pub(crate) fn is_of(&self, app: &Celery) -> bool {
-        self.app.is(app)
+        std::ptr::eq(self.app.as_ptr(), Arc::as_ptr(&app.0))
     }
 
     pub(crate) fn outgoing(&self, id: Uuid, body: Bytes, trace: Option<&TraceContext>) -> Outgoing {

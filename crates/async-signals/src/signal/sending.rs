@@ -58,8 +58,13 @@ impl<'a, P: Serialize + DeserializeOwned + Send + 'static> Sending<'a, P> {
             let id = options.id.unwrap_or_else(Uuid::new_v4);
             return Ok(Self { signal, id, way: Way::Here { body, sender, robust } });
         };
-        let not_sent = |id, source| SendError::NotSent { signal: signal.name, id, source };
-        let publisher = app.publisher().map_err(|source| not_sent(options.id.unwrap_or_default(), source))?;
+        let publisher = match app.publisher() {
+            Ok(publisher) => publisher,
+            Err(source) => {
+                let id = options.id.unwrap_or_else(Uuid::new_v4);
+                return Err(SendError::NotSent { signal: signal.name, id, source });
+            }
+        };
         let id = options.id.unwrap_or_else(|| publisher.next_id());
         let outlet = outlet(&options, app, SystemTime::now())?;
         let trace = options.trace.or_else(|| app.trace_context());
@@ -135,8 +140,11 @@ fn outlet<P>(options: &SendOptions<'_, P>, app: &Celery, now: SystemTime) -> Res
     Ok(outlet)
 }
 
-/// Waits for room in a full buffer without blocking the thread.
+/// Waits for room in a full buffer without blocking the thread, as far as its runtime is tokio's.
 async fn buffer(publisher: &Publisher, outgoing: Outgoing, patience: Duration) -> Result<(), PublishError> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return publisher.buffer(outgoing);
+    }
     let give_up = Instant::now() + patience;
     while !publisher.has_room(&outgoing) && Instant::now() < give_up {
         tokio::time::sleep(AGAIN).await;
