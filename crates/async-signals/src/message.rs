@@ -2,7 +2,7 @@
 
 mod received;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -10,7 +10,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub use self::received::ReceivedHeaders;
-use crate::protocol::celery::TaskHeaders;
+use crate::protocol::{
+    celery::TaskHeaders,
+    compression::{self, CompressionError},
+};
 
 /// One task message: headers, properties and an encoded body.
 #[derive(Clone, Debug)]
@@ -135,6 +138,37 @@ impl Queue {
             binding_arguments: Map::new(),
         }
     }
+
+    /// The same queue, bound to an exchange with a routing key.
+    ///
+    /// ```
+    /// use async_signals::message::{Exchange, Queue};
+    ///
+    /// let topic = Exchange { kind: "topic".to_owned(), ..Exchange::direct("shop") };
+    /// let queue = Queue::direct("orders").bound_to(topic, "order.*").max_priority(10);
+    /// assert_eq!(queue.arguments["x-max-priority"], 10);
+    /// ```
+    pub fn bound_to(mut self, exchange: Exchange, routing_key: &str) -> Self {
+        self.exchange = Some(exchange);
+        routing_key.clone_into(&mut self.routing_key);
+        self
+    }
+
+    /// The same queue with another argument: `x-message-ttl`, `x-max-length`, …
+    pub fn argument(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.arguments.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same queue with priorities up to this one, on RabbitMQ: `x-max-priority`.
+    pub fn max_priority(self, priority: u8) -> Self {
+        self.argument("x-max-priority", priority)
+    }
+
+    /// The same queue as a quorum queue, on RabbitMQ: `x-queue-type`.
+    pub fn quorum(self) -> Self {
+        self.argument("x-queue-type", "quorum")
+    }
 }
 
 /// An exchange to declare.
@@ -191,4 +225,19 @@ pub struct Incoming {
     pub routing_key: String,
     /// `[args, kwargs, embed]`, still encoded.
     pub body: Bytes,
+}
+
+impl Incoming {
+    /// The body as it was before its sender's Celery compressed it, if it did.
+    ///
+    /// # Errors
+    ///
+    /// See [`CompressionError`].
+    pub fn plain_body(&self) -> Result<Cow<'_, [u8]>, CompressionError> {
+        if self.headers.is_plain() {
+            Ok(Cow::Borrowed(&self.body))
+        } else {
+            compression::plain(&self.headers, &self.body)
+        }
+    }
 }

@@ -30,25 +30,25 @@ pub struct RetryPolicy {
     pub jitter: bool,
 }
 
-fn one() -> f64 {
+const fn one() -> f64 {
     1.0
 }
 
-fn two() -> f64 {
+const fn two() -> f64 {
     2.0
 }
 
-fn hour() -> f64 {
+const fn hour() -> f64 {
     3600.0
 }
 
-fn yes() -> bool {
+const fn yes() -> bool {
     true
 }
 
 impl RetryPolicy {
     /// A policy with the usual pauses: 1, 2, 4, … seconds up to an hour, with jitter.
-    pub fn new(max: u32) -> Self {
+    pub const fn new(max: u32) -> Self {
         Self { max, base: one(), factor: two(), cap: hour(), jitter: yes() }
     }
 

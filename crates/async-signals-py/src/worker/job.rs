@@ -1,7 +1,6 @@
 //! One message in Python's hands.
 
 use std::{
-    borrow::Cow,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +11,6 @@ use std::{
 use async_signals::{
     follow::{Ours, own_queue},
     message::Incoming,
-    protocol::compression::{self, CompressionError},
     worker::{Job as CoreJob, Outcome},
 };
 use pyo3::{
@@ -60,14 +58,6 @@ impl Held {
     /// Whether nobody runs it again if this run is cut short.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.acknowledged.load(Ordering::Acquire)
-    }
-
-    /// The body, decompressed.
-    pub(super) fn plain_body(&self) -> Result<Cow<'_, [u8]>, CompressionError> {
-        if self.incoming.headers.is_plain() {
-            return Ok(Cow::Borrowed(&self.incoming.body));
-        }
-        compression::plain(&self.incoming.headers, &self.incoming.body)
     }
 
     pub(super) fn text(&self, header: &str) -> &str {

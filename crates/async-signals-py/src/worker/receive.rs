@@ -110,7 +110,7 @@ impl<'a, 'py> Receiving<'a, 'py> {
     /// `None` where it is settled already.
     fn run_task(&self, held: &Arc<Held>) -> PyResult<Option<Outcome>> {
         // Celery decompresses a signal, too, and asks for no limit.
-        if let Some(Err(error)) = (held.text("task") == TASK).then(|| held.plain_body()) {
+        if let Some(Err(error)) = (held.text("task") == TASK).then(|| held.incoming.plain_body()) {
             return Ok(Some(unfit("Malformed", error.to_string())));
         }
         let job = Bound::new(self.py, Job { held: held.clone() })?;
@@ -122,7 +122,7 @@ impl<'a, 'py> Receiving<'a, 'py> {
 
     fn run_signal(&self, held: &Arc<Held>) -> PyResult<Option<Outcome>> {
         let py = self.py;
-        let body = match held.plain_body() {
+        let body = match held.incoming.plain_body() {
             Ok(body) => body,
             Err(error) => return Ok(Some(unfit("Malformed", error.to_string()))),
         };

@@ -7,6 +7,7 @@
 //!   delivered before run alone.
 //! - `window`: how many messages are taken ahead.
 //! - `admission`: what a message is, before anything of it runs.
+//! - `lanes`: who calls the receivers of a Rust program, as [`WorkerBuilder`] says.
 //! - [`job`]: one message with a [`Runner`], which calls the receivers.
 //! - [`outcome`]: what can become of it, and what that means for the broker.
 //! - `follow_up`: publishing what follows, before the original is acknowledged.
@@ -15,8 +16,10 @@
 //! - `link`: connecting, again and again.
 
 mod admission;
+mod builder;
 mod follow_up;
 pub mod job;
+mod lanes;
 mod ledger;
 mod link;
 pub mod outcome;
@@ -30,7 +33,12 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use self::run::Loop;
-pub use self::{job::Job, outcome::Outcome};
+pub use self::{
+    builder::{WorkerBuilder, WorkerError},
+    job::Job,
+    lanes::Ran,
+    outcome::Outcome,
+};
 use crate::{
     broker::{BrokerConfig, BrokerError},
     follow::Failure,

@@ -1,0 +1,17 @@
+use async_signals::{AsyncSignal, receiver};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct OrderPlaced {
+    order_id: u64,
+}
+
+static ORDER_PLACED: AsyncSignal<OrderPlaced> = AsyncSignal::new("shop.signals.order_placed");
+
+#[receiver(ORDER_PLACED)]
+fn generic<T>(_: T) {}
+
+#[receiver(ORDER_PLACED)]
+fn of_a_number<const N: usize>(_: [OrderPlaced; N]) {}
+
+fn main() {}

@@ -1,0 +1,18 @@
+use async_signals::{AsyncSignal, receiver};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct OrderPlaced {
+    order_id: u64,
+}
+
+static ORDER_PLACED: AsyncSignal<OrderPlaced> = AsyncSignal::new("shop.signals.order_placed");
+
+struct Email;
+
+impl Email {
+    #[receiver(ORDER_PLACED)]
+    fn send(&self, _: OrderPlaced) {}
+}
+
+fn main() {}
