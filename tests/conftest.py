@@ -131,6 +131,15 @@ def project(make_project: MakeProject, broker: Broker) -> Project:
     return make_project(broker)
 
 
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """A database in this process, with the tables of the models in `values.py`."""
+    import values
+
+    with values.database() as alias:
+        yield alias
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def worker_kind(request: pytest.FixtureRequest) -> Kind:
     """Each of the two workers in turn: Celery's own, and ours."""
