@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from checker.guarantees import Cell, brought_about, cell
+from checker.guarantees import cell
 from checker.trial import QUEUE, MakeTrial, Trial
 from servers.eventually import eventually
 from servers.project import Broker
@@ -299,36 +299,3 @@ class TestStopping:
         verdict.require()
         assert not verdict.duplicates
         assert trial.project.queues() == {}
-
-
-@brought_about(22)
-def test_forked_senders(make_trial: MakeTrial, worker_kind: Kind, broker: Broker, cell: Cell) -> None:
-    """Parent and child both send after a fork, and the worker runs what each has sent."""
-    assert cell.holds
-    trial = make_trial(broker, f"22: senders that fork, to a {worker_kind} worker")
-    trial.project.run(
-        """
-        import os
-        from pathlib import Path
-        from checker import signals
-        from checker.journal import Journal
-        from checker.sending import send
-
-        journal = Journal(Path(os.environ["PROJECT_FOLDER"]) / "sends.jsonl")
-        send(signals.heard, "heard", journal)
-        children = []
-        for _ in range(3):
-            pid = os.fork()
-            if not pid:
-                os._exit(send(signals.heard, "heard", journal) != "ok")
-            children.append(pid)
-            send(signals.heard, "heard", journal)
-        assert not any(os.waitpid(pid, 0)[1] for pid in children)
-        """
-    )
-    with trial.worker(worker_kind):
-        trial.wait_for("second", 7)
-    verdict = trial.verdict()
-    verdict.require()
-    assert verdict.outcomes == {"ok": 7}
-    assert not verdict.duplicates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,6 +68,11 @@ class RedisServer:
         with self.client(url) as client:
             lists = [key for key in client.keys("*") if client.type(key) == b"list"]
             return {key.decode(): client.llen(key) for key in lists}
+
+    def held(self, url: str) -> list[str]:
+        """The envelopes that workers have taken, and recorded, and not acknowledged."""
+        with self.client(url) as client:
+            return [json.dumps(json.loads(record)[0]) for record in client.hvals("unacked")]
 
     def put_raw(self, url: str, queue: str, raw: bytes) -> None:
         """Puts bytes where an envelope is expected."""
