@@ -15,6 +15,7 @@ BROKER ?=
 PYTEST_ARGS ?=
 # In how many processes the Python tests run: most of the time they wait. `PROCESSES=0` is one after the other.
 PROCESSES ?= 4
+PARALLEL := -n $(PROCESSES) --dist loadgroup
 DJANGOS ?= 6.0 6.1
 
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -67,7 +68,7 @@ test-rust: ## Run the Rust tests
 test-python: ## Run the Python tests against what is built
 	$(call say,Python tests)
 	@mkdir -p $(LOGS)
-	@$(PY) -m pytest -n $(PROCESSES) --dist loadgroup --junitxml=$(LOGS)/pytest.xml $(PYTEST_ARGS) 2>&1 | tee $(LOGS)/pytest.log
+	@$(PY) -m pytest $(PARALLEL) --junitxml=$(LOGS)/pytest.xml $(PYTEST_ARGS) 2>&1 | tee $(LOGS)/pytest.log
 
 .PHONY: soak
 soak: servers build ## Keep our worker under full load for ten minutes on each broker, and kill fleets for as long
@@ -77,7 +78,7 @@ soak: servers build ## Keep our worker under full load for ten minutes on each b
 .PHONY: test-djangos
 test-djangos: wheel ## Run the Python tests on newer Djangos (6.0 and 6.1 need a Python >= 3.12)
 	@python="$(PYTHON)"; python="$${python:-$$(scripts/find-python.sh 3.12)}"; \
-	for django in $(DJANGOS); do scripts/test-django.sh "$$python" "$$django" $(PYTEST_ARGS); done
+	for django in $(DJANGOS); do scripts/test-django.sh "$$python" "$$django" $(PARALLEL) $(PYTEST_ARGS); done
 
 .PHONY: lint
 lint: venv ## Check formats, lints and types

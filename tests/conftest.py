@@ -93,7 +93,7 @@ def _against(request: pytest.FixtureRequest, record_property: Callable[[str, obj
 
 
 #: What a module makes once for several tests: a test that asks for one of these runs where the others run.
-LASTING = {"make_lasting_project", "make_lasting_trial", "guarded", "source"}
+LASTING = {"make_lasting_project", "make_lasting_trial", "guarded", "impatient", "source"}
 #: The parameters for which it is made anew, so that the tests of one need not wait for those of another.
 MADE_FOR = ("broker", "guarded")
 
