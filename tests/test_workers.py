@@ -27,8 +27,8 @@ TASK = "async_signals.propagate"
 EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 #: What a worker says when it was told to stop.
 STOPPING: dict[Kind, str] = {"stock": "Warm shutdown", "ours": "stopping when what has begun is done"}
-#: Within how many seconds a worker ends that has nothing to do.
-ENDED = 15.0
+#: Within how many seconds a worker ends that has nothing to do. Celery's pool may wait for another 30.
+ENDED: dict[Kind, float] = {"stock": 60.0, "ours": 15.0}
 
 
 @dataclass
@@ -255,7 +255,7 @@ def test_a_malformed_message_that_celery_does_not_survive(
     put(trial, what)
     with trial.worker("stock") as worker:
         worker.process.wait_for("Unrecoverable error")
-        assert worker.process.wait(ENDED) != 0
+        assert worker.process.wait(ENDED["stock"]) != 0
 
 
 @pytest.mark.parametrize(("worker_kind", "broker"), [("ours", "redis"), ("ours", "sqlite")], indirect=True)
@@ -286,13 +286,13 @@ class TestStopping:
             os.kill(worker.process.pid, signal.SIGTERM)
             worker.process.wait_for(STOPPING[worker_kind])
             trial.open_gate()
-            assert worker.process.wait(ENDED) == 0, worker.output
+            assert worker.process.wait(ENDED[worker_kind]) == 0, worker.output
             assert trial.count("at_the_gate") == 1
             worker.start()
             trial.wait_for("second", 3)
             start = time.monotonic()
-            assert worker.stop(ENDED) == 0, worker.output
-            assert time.monotonic() - start < ENDED
+            assert worker.stop(ENDED[worker_kind]) == 0, worker.output
+            assert time.monotonic() - start < ENDED[worker_kind]
         finally:
             worker.kill()
         verdict = trial.verdict()
