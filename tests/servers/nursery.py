@@ -130,15 +130,16 @@ def begin(request: int, *streams: int) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(write_through=True)
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
     # The first is the folder that the nursery was started in.
     sys.path[:1] = [asked["cwd"], *asked["env"]["PYTHONPATH"].split(os.pathsep)]
+    # What Python reads in its environment as it starts, this one did not find there.
     sys.dont_write_bytecode = True
-    runpy._run_module_as_main(asked["module"])
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(write_through=True)
+    runpy._run_module_as_main(asked["module"])  # what `python -m` itself calls
 
 
 if __name__ == "__main__":
