@@ -165,7 +165,7 @@ def test_a_stop_waits_for_a_task_that_was_acknowledged_before_it_ran(
     with project.worker(kind=kind) as worker:
         ask(project, "tasks.take_long.delay(2.5)")
         project.effects.wait_for(1, "take_long")
-        assert worker.stop(timeout=60) == 0
+        assert worker.stop() == 0
     assert [effect["arguments"]["ended"] for effect in project.effects.seen("take_long")] == [False, True]
     assert project.queues() == {}
 

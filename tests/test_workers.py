@@ -21,14 +21,12 @@ from servers.eventually import eventually
 from servers.project import Broker
 from servers.redis import RedisServer
 from servers.sqlite import SqliteBroker
-from servers.worker import KINDS, Kind, Worker
+from servers.worker import ENDED, KINDS, Kind, Worker
 
 TASK = "async_signals.propagate"
 EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 #: What a worker says when it was told to stop.
 STOPPING: dict[Kind, str] = {"stock": "Warm shutdown", "ours": "stopping when what has begun is done"}
-#: Within how many seconds a worker ends that has nothing to do. Celery's pool may wait for another 30.
-ENDED: dict[Kind, float] = {"stock": 60.0, "ours": 15.0}
 
 
 @dataclass
