@@ -15,12 +15,16 @@ BROKER ?=
 WORKER ?=
 # What `make test` hands to pytest: make test PYTEST_ARGS="-k transactions".
 PYTEST_ARGS ?=
+# In how many processes the Python tests run: most of the time they wait. `PROCESSES=0` is one after the other.
+PROCESSES ?= 4
+PARALLEL := -n $(PROCESSES) --dist loadgroup
 DJANGOS ?= 6.0 6.1
 
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # The binding is built for the Python of .venv, whichever else is on PATH.
 export PYO3_PYTHON := $(CURDIR)/$(PY)
 
+timed = @scripts/timed.sh $(LOGS)/phases
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
 .PHONY: help
@@ -47,11 +51,13 @@ servers: ## Install the servers that the tests start, where they are missing
 	@scripts/servers.sh
 
 .PHONY: test
-test: servers build ## Run everything: format, lints, Rust tests, Python tests; then a table of what ran
-	@mkdir -p $(LOGS)
-	@$(MAKE) lint
-	@$(MAKE) test-rust
-	@$(MAKE) test-python || { $(PY) scripts/tested.py $(LOGS); exit 1; }
+test: ## Run everything: format, lints, Rust tests, Python tests; then a table of what ran, and how long it took
+	@rm -f $(LOGS)/phases
+	$(timed) servers $(MAKE) servers
+	$(timed) building $(MAKE) build
+	$(timed) lints $(MAKE) lint
+	$(timed) "Rust tests" $(MAKE) test-rust
+	$(timed) "Python tests" $(MAKE) test-python || { $(PY) scripts/tested.py $(LOGS); exit 1; }
 	@$(PY) scripts/tested.py $(LOGS)
 
 .PHONY: test-rust
@@ -64,7 +70,7 @@ test-rust: ## Run the Rust tests
 test-python: ## Run the Python tests against what is built
 	$(call say,Python tests)
 	@mkdir -p $(LOGS)
-	@$(PY) -m pytest --junitxml=$(LOGS)/pytest.xml $(PYTEST_ARGS) 2>&1 | tee $(LOGS)/pytest.log
+	@$(PY) -m pytest $(PARALLEL) --junitxml=$(LOGS)/pytest.xml $(PYTEST_ARGS) 2>&1 | tee $(LOGS)/pytest.log
 
 .PHONY: soak
 soak: servers build ## Keep our worker under full load for ten minutes on each broker, and kill fleets for as long
@@ -74,7 +80,7 @@ soak: servers build ## Keep our worker under full load for ten minutes on each b
 .PHONY: test-djangos
 test-djangos: wheel ## Run the Python tests on newer Djangos (6.0 and 6.1 need a Python >= 3.12)
 	@python="$(PYTHON)"; python="$${python:-$$(scripts/find-python.sh 3.12)}"; \
-	for django in $(DJANGOS); do scripts/test-django.sh "$$python" "$$django" $(PYTEST_ARGS); done
+	for django in $(DJANGOS); do scripts/test-django.sh "$$python" "$$django" $(PARALLEL) $(PYTEST_ARGS); done
 
 .PHONY: lint
 lint: venv ## Check formats, lints and types

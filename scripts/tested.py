@@ -1,4 +1,4 @@
-"""Prints what ran against what: tested.py FOLDER, where the logs of cargo and pytest are."""
+"""Prints what ran against what, and how long it took: tested.py FOLDER, where the logs of cargo and pytest are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main() -> None:
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for row in (heads, *rows):
         print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    print()
+    print(how_long(folder / "phases"))
 
 
 def cell(counts: Counter[str]) -> str:
@@ -40,22 +40,30 @@ def column_of(text: str) -> str:
     return next((broker for broker in BROKERS if broker in text), ALONE)
 
 
+def how_long(phases: Path) -> str:
+    """The phases of the run, as `timed.sh` wrote them down, and all of it."""
+    lines = phases.read_text().splitlines() if phases.exists() else []
+    took = [(name, int(seconds)) for seconds, name in (line.split(maxsplit=1) for line in lines)]
+    took.append(("all of it", sum(seconds for _, seconds in took)))
+    words = [f"{name} {seconds // 60}:{seconds % 60:02}" for name, seconds in took]
+    return f"\nhow long it took (minutes:seconds): {', '.join(words)}\n" if lines else ""
+
+
 def pytest_results(report: Path, table: Table) -> str:
     """Reads pytest's report into the table; returns the versions it names."""
     if not report.exists():
         return ""
-    root = ElementTree.parse(report).getroot()
-    for case in root.iter("testcase"):
+    found: dict[str, str] = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
         outcome = "ok"
         for element in case:
             outcome = {"failure": "failed", "error": "failed", "skipped": "skipped"}.get(element.tag, outcome)
         file = case.get("classname", "").split(".Test")[0].replace(".", "/") + ".py"
-        against = [item.get("value", "") for item in case.iter("property") if item.get("name") == "broker"]
-        for column in against or [ALONE]:
+        properties = [(item.get("name", ""), item.get("value", "")) for item in case.iter("property")]
+        for column in [value for name, value in properties if name == "broker"] or [ALONE]:
             table[file][column][outcome] += 1
-    found = {item.get("name"): item.get("value") for item in root.iterfind("testsuite/properties/property")}
-    found = {name: value for name, value in found.items() if name in VERSIONS}
-    return ", ".join(f"{name} {value}" for name, value in found.items())
+        found.update(properties)
+    return ", ".join(f"{name} {found[name]}" for name in VERSIONS if name in found)
 
 
 def cargo_results(log: Path, table: Table) -> None:

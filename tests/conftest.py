@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,45 +36,35 @@ def need(program: str | None, name: str) -> None:
         pytest.skip(word)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def versions(record_testsuite_property: Callable[[str, object], None]) -> None:
-    """For the table of what ran against what."""
-    import celery
-    import django
-
-    record_testsuite_property("Python", platform.python_version())
-    record_testsuite_property("Django", django.__version__)
-    record_testsuite_property("Celery", celery.__version__)
+#: What the tests of this process run with; servers are added as they are started.
+VERSIONS = {
+    "Python": platform.python_version(),
+    **{package: metadata.version(package) for package in ("Django", "Celery")},
+}
 
 
 @pytest.fixture(scope="session")
-def redis_server(
-    tmp_path_factory: pytest.TempPathFactory, record_testsuite_property: Callable[[str, object], None]
-) -> Iterator[RedisServer]:
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     need(redis.program(), "redis-server")
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    record_testsuite_property("redis", server.version())
+    VERSIONS["redis"] = server.version()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server(
-    tmp_path_factory: pytest.TempPathFactory, record_testsuite_property: Callable[[str, object], None]
-) -> Iterator[RabbitmqServer]:
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitmqServer]:
     need(rabbitmq.program(), "rabbitmq-server")
     server = RabbitmqServer(tmp_path_factory.mktemp("rabbitmq"))
-    record_testsuite_property("rabbitmq", server.version())
+    VERSIONS["rabbitmq"] = server.version()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def sqlite_broker(
-    tmp_path_factory: pytest.TempPathFactory, record_testsuite_property: Callable[[str, object], None]
-) -> SqliteBroker:
+def sqlite_broker(tmp_path_factory: pytest.TempPathFactory) -> SqliteBroker:
     broker = SqliteBroker(tmp_path_factory.mktemp("sqlite"))
-    record_testsuite_property("sqlite", broker.version())
+    VERSIONS["sqlite"] = broker.version()
     return broker
 
 
@@ -81,13 +72,40 @@ _NO_PARAMETERS = SimpleNamespace(params={})
 FIXTURES = {"redis": "redis_server", "rabbitmq": "rabbitmq_server", "sqlite": "sqlite_broker"}
 
 
+def parameters(item: pytest.Item) -> dict[str, Any]:
+    """What a test is parametrised with."""
+    chosen: dict[str, Any] = getattr(item, "callspec", _NO_PARAMETERS).params
+    return chosen
+
+
 @pytest.fixture(autouse=True)
 def _against(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
-    """For the same table: the servers that a test asks for, by itself or by its parameters."""
-    chosen = list(getattr(request.node, "callspec", _NO_PARAMETERS).params.values())
+    """For the table of what ran against what: versions, and the servers that a test asks for.
+
+    With each test, because what is recorded of a whole session does not come through from processes of pytest-xdist.
+    """
+    for name, version in VERSIONS.items():
+        record_property(name, version)
+    chosen = [value for value in parameters(request.node).values() if isinstance(value, str)]
     for kind, fixture in FIXTURES.items():
-        if fixture in request.fixturenames or kind in [value for value in chosen if isinstance(value, str)]:
+        if fixture in request.fixturenames or kind in chosen:
             record_property("broker", kind)
+
+
+#: What a module makes once for several tests: a test that asks for one of these runs where the others run.
+LASTING = {"make_lasting_project", "make_lasting_trial", "guarded", "impatient", "source"}
+#: The parameters for which it is made anew, so that the tests of one need not wait for those of another.
+MADE_FOR = ("broker", "guarded")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share something stay together when pytest-xdist spreads them over processes."""
+    for item in items:
+        if LASTING & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("xdist_group"):
+            chosen = parameters(item)
+            group = [item.path.stem, *(str(chosen[name]) for name in MADE_FOR if name in chosen)]
+            item.add_marker(pytest.mark.xdist_group("-".join(group)))
 
 
 @pytest.fixture(scope="session", params=BROKERS)
@@ -129,6 +147,15 @@ def make_lasting_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
 def project(make_project: MakeProject, broker: Broker) -> Project:
     """A project on each of the brokers in turn, without a worker."""
     return make_project(broker)
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """A database in this process, with the tables of the models in `values.py`."""
+    import values
+
+    with values.database() as alias:
+        yield alias
 
 
 @pytest.fixture(scope="module", params=KINDS)

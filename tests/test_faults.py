@@ -20,8 +20,8 @@ from servers.redis import RedisServer
 
 Mortal = RedisServer | RabbitmqServer
 SECRET = "s3cr3t-never-shown"
-#: What a send may take beyond its deadline, on a busy machine.
-GRACE = 1.0
+#: What a send may take beyond its deadline, on a busy machine; less than another deadline.
+GRACE = 1.5
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
@@ -92,7 +92,7 @@ def test_killed_and_restarted_during_ten_thousand_sends(
 
 def test_frozen_and_thawed(mortal: Mortal, make_mortal_project: Callable[..., Project]) -> None:
     """A broker that stops answering: sends fail in time, on threads and event loops; then all goes on."""
-    project = make_mortal_project(1.0)
+    project = make_mortal_project(2.0)
     sender = project.start(
         "-c",
         """
@@ -130,8 +130,8 @@ print("thawed", flush=True)
     )
     assert error
     assert async_error
-    assert seconds < 1.0 + GRACE
-    assert async_seconds < 1.0 + GRACE
+    assert seconds < 2.0 + GRACE
+    assert async_seconds < 2.0 + GRACE
     assert background_error is None
     assert background_seconds < 0.5
     arrived = Counter(project.taken_arguments("number"))
@@ -154,7 +154,7 @@ def silent() -> Iterator[str]:
 def test_a_broker_that_is_silent_or_not_there(make_project: MakeProject, silent: str, kind: str, scheme: str) -> None:
     address = silent if kind == "silent" else f"127.0.0.1:{free_port()}"
     project = make_project(
-        None, url=f"{scheme}://user:{SECRET}@{address}/0", settings='ASYNC_SIGNALS = {"publish_timeout": 1}'
+        None, url=f"{scheme}://user:{SECRET}@{address}/0", settings='ASYNC_SIGNALS = {"publish_timeout": 2}'
     )
     report = project.attempt(
         TIMED
@@ -171,18 +171,18 @@ def test_a_broker_that_is_silent_or_not_there(make_project: MakeProject, silent:
     assert report.error is None, report.output
     for error, seconds in report.result:
         assert error
-        assert seconds < 1 + GRACE
+        assert seconds < 2 + GRACE
     assert SECRET not in report.output
 
 
 def test_a_list_of_brokers_that_are_all_silent(make_project: MakeProject, silent: str) -> None:
     """One deadline for all of them, not one for each."""
     urls = [f"redis://:{SECRET}@{silent}/{number}" for number in range(3)]
-    project = make_project(None, url=urls, settings='ASYNC_SIGNALS = {"publish_timeout": 1}')
+    project = make_project(None, url=urls, settings='ASYNC_SIGNALS = {"publish_timeout": 2}')
     report = project.attempt(TIMED + '\n    result = timed(lambda: my_signal.send("web", number=1))')
     error, seconds = report.result
     assert error
-    assert seconds < 1 + GRACE
+    assert seconds < 2 + GRACE
     assert SECRET not in report.output
 
 

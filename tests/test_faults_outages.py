@@ -57,7 +57,7 @@ class Outage:
             for kind, trial in self._trials.items():
                 with self._noted(kind):
                     trial.drained(timeout=20)
-                    assert self._workers[kind].process.running()
+                    assert self._workers[kind].process.running(), self._workers[kind].output[-3000:]
 
     @contextlib.contextmanager
     def _noted(self, kind: Kind) -> Iterator[None]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from checker.trial import MakeTrial
+from checker.trial import MakeTrial, Trial
 from conftest import BROKERS
 from servers.process import Process
 from servers.project import Broker
@@ -48,11 +49,10 @@ class Size:
                     continue  # it has ended
         return cls(resident, descriptors)
 
-    def __str__(self) -> str:
-        return f"{self.resident / 2**20:.0f} MiB, {self.descriptors} descriptors"
+
+pytestmark = [pytest.mark.timeout(240 + 4 * LASTS), pytest.mark.xdist_group("load")]
 
 
-@pytest.mark.timeout(240 + 4 * LASTS)
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
 def test_it_loses_nothing_and_does_not_grow(
     make_trial: MakeTrial, broker: Broker, request: pytest.FixtureRequest
@@ -61,15 +61,29 @@ def test_it_loses_nothing_and_does_not_grow(
     with trial.worker("ours", "-c", "2") as worker:
         with trial.load():
             trial.wait_for("second", 100)
-            for part in (WARM, 1 - WARM):
-                warm = Size.of(worker.process)
-                threading.Event().wait(LASTS * part)
-                trial.read()
-            size = Size.of(worker.process)
+            first, began = Size.of(worker.process), time.monotonic()
+            keep_books(trial, LASTS * WARM)
+            warm = Size.of(worker.process)
+            keep_books(trial, LASTS * (1 - WARM))
+            last = Size.of(worker.process)
+            rate = trial.count("second") / (time.monotonic() - began)
         trial.drained(timeout=60 + 2 * LASTS)
-    verdict = trial.verdict(warm=warm, end=size)
+    sizes = (first, warm, last)
+    verdict = trial.verdict(
+        rate=f"{rate:.0f} messages a second, for {LASTS:.0f} s",
+        memory=" → ".join(f"{size.resident / 2**20:.1f} MiB" for size in sizes) + " (first, warm, last)",
+        descriptors=" → ".join(str(size.descriptors) for size in sizes),
+    )
     verdict.require()
     assert not verdict.duplicates
     assert not verdict.parked
-    assert size.resident - warm.resident < MORE_BYTES, (warm, size)
-    assert size.descriptors - warm.descriptors <= MORE_DESCRIPTORS, (warm, size)
+    assert last.resident - warm.resident < MORE_BYTES
+    assert last.descriptors - warm.descriptors <= MORE_DESCRIPTORS
+
+
+def keep_books(trial: Trial, seconds: float) -> None:
+    """Lets the load go on for so long, and reads along what is written down."""
+    end, never = time.monotonic() + seconds, threading.Event()
+    while time.monotonic() < end:
+        never.wait(min(1.0, max(0.0, end - time.monotonic())))
+        trial.read()

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from checker.trial import Trial
 from servers.worker import Kind, Worker
@@ -30,14 +30,13 @@ class Fleet:
         #: How many were killed, of each kind.
         self.killed: Counter[Kind] = Counter()
 
-    def kill_at_random(self, seconds: float, mortal: Collection[Kind]) -> None:
-        """Kills one of the mortal kinds with -9 and starts it again, for so many seconds; all run afterwards."""
-        victims = [worker for worker in self._workers if worker.kind in mortal]
+    def kill_at_random(self, seconds: float) -> None:
+        """Kills one with -9 and starts it again, for so many seconds; all run afterwards."""
         end = time.monotonic() + seconds
         never = threading.Event()
         while time.monotonic() < end:
             never.wait(self._chance.uniform(*PAUSES))  # when a fault comes is part of the fault
-            victim = self._chance.choice(victims)
+            victim = self._chance.choice(self._workers)
             victim.kill()
             self.killed[victim.kind] += 1
             victim.start()

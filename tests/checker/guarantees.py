@@ -176,6 +176,16 @@ ROWS: dict[int, Row] = {
 }
 
 
+#: How many messages a stock worker that is killed takes along for good, at most, by broker; ours takes none.
+TAKEN_ALONG = {
+    "rabbitmq": 0,
+    # What kombu has popped and not recorded yet; it pops one at a time.
+    "redis": 1,
+    # kombu's rows: four that wait, one that runs, and one that it is taking.
+    "sqlite": 6,
+}
+
+
 def cell(row: int, worker: str, broker: str) -> Cell:
     """What is known of a worker on a broker when this fault comes."""
     return ROWS[row].cell(worker, broker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,12 +13,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+#: Below those that systems give to connections: none takes a port before the server comes that it was found for.
+_PORTS = range(10_000, 32_000)
+#: At most so many processes of pytest-xdist find ports at the same time, each its own.
+_PROCESSES = 64
+
 
 def free_port() -> int:
-    """A TCP port that nobody listens on just now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port that nobody listens on just now, and that no other process of these tests is told."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = random.choice(_PORTS[number % _PROCESSES :: _PROCESSES])
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Process:

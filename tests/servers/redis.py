@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 import shutil
-from collections.abc import Sequence
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from redis import Redis
@@ -67,6 +72,32 @@ class RedisServer:
         with self.client(url) as client:
             lists = [key for key in client.keys("*") if client.type(key) == b"list"]
             return {key.decode(): client.llen(key) for key in lists}
+
+    def held(self, url: str) -> list[str]:
+        """The bodies of what workers have taken, written down and not acknowledged."""
+        with self.client(url) as client:
+            return [json.loads(record)[0]["body"] for record in client.hvals("unacked")]
+
+    @contextlib.contextmanager
+    def recorded(self, url: str) -> Iterator[set[str]]:
+        """The bodies of all messages that anybody writes down as taken, filled in while the block runs."""
+        bodies: set[str] = set()
+        end = f"end of {uuid.uuid4()}"
+        with self.client(url) as client, client.monitor() as monitor:
+
+            def follow() -> None:
+                for told in monitor.listen():
+                    if told["command"].startswith("HSET unacked "):
+                        bodies.update(re.findall(r'"body": ?"([^"]+)"', told["command"]))
+                    elif told["command"] == f"ECHO {end}":
+                        return
+
+            follower = threading.Thread(target=follow, daemon=True)
+            follower.start()
+            yield bodies
+            client.echo(end)
+            follower.join(30)
+            assert not follower.is_alive()
 
     def put_raw(self, url: str, queue: str, raw: bytes) -> None:
         """Puts bytes where an envelope is expected."""

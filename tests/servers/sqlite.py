@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import sqlite3
 from pathlib import Path
 
@@ -30,6 +31,19 @@ class SqliteBroker:
                     " WHERE m.visible GROUP BY q.name"
                 )
             )
+
+    def held(self, url: str) -> list[str]:
+        """The bodies of what workers of ours have taken and not acknowledged; kombu's say nothing of theirs."""
+        return self._taken(url, "id IN (SELECT message_id FROM async_signals_kombu_message_lease)")
+
+    def taken_for_good(self, url: str) -> list[str]:
+        """The bodies of what kombu has taken: it never deletes them, whether they ran or not."""
+        return self._taken(url, "id NOT IN (SELECT message_id FROM async_signals_kombu_message_lease)")
+
+    def _taken(self, url: str, condition: str) -> list[str]:
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqla+sqlite:///"))) as database:
+            rows = database.execute(f"SELECT payload FROM kombu_message WHERE NOT visible AND {condition}")
+            return [json.loads(payload)["body"] for (payload,) in rows]
 
     def put_raw(self, url: str, queue: str, raw: bytes) -> None:
         """Puts text where an envelope is expected, into a queue that is there."""

@@ -16,6 +16,9 @@ QUEUES = ("celery", "high_priority")
 Kind = Literal["stock", "ours"]
 KINDS: tuple[Kind, ...] = ("stock", "ours")
 
+#: Within how many seconds a worker ends that has nothing to do. Celery's pool may wait for another 30.
+ENDED: dict[Kind, float] = {"stock": 60.0, "ours": 15.0}
+
 _PROGRAMS: dict[Kind, tuple[str, ...]] = {
     "stock": ("-m", "celery", "-A", "proj", "worker", "--without-gossip", "--without-mingle"),
     "ours": ("-m", "async_signals", "worker", "-A", "proj"),
@@ -65,6 +68,6 @@ class Worker:
         """kill -9, pool and all."""
         self.process.kill()
 
-    def stop(self, timeout: float = 15) -> int:
+    def stop(self, timeout: float | None = None) -> int:
         """A warm shutdown, as a deployment does it; what is left after `timeout` seconds is killed."""
-        return self.process.stop(timeout)
+        return self.process.stop(ENDED[self.kind] if timeout is None else timeout)
