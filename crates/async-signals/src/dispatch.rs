@@ -6,7 +6,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use serde_json::Value;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -54,11 +53,11 @@ pub(crate) async fn run(incoming: &Incoming) -> (Option<&'static str>, Outcome) 
         let reason = format!("this worker has no signal {:?}", body.signal);
         return (None, Outcome::Unfit { kind: "UnknownSignal".into(), reason });
     };
-    let ours = Ours::of(&incoming.headers);
+    let ours = Ours::received(&incoming.headers);
     let only = ours.receivers.as_deref();
     let delivery = Delivery {
         // A worker takes no signal whose id is no UUID.
-        id: header(incoming, "id").and_then(|id| id.parse().ok()).unwrap_or(Uuid::nil()),
+        id: incoming.headers.text("id").and_then(|id| id.parse().ok()).unwrap_or(Uuid::nil()),
         signal: body.signal.clone(),
         sender: body.sender.clone(),
         attempt: ours.attempt,
@@ -67,8 +66,8 @@ pub(crate) async fn run(incoming: &Incoming) -> (Option<&'static str>, Outcome) 
         sent_at: ours
             .sent_at
             .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)),
-        traceparent: header(incoming, "traceparent").map(str::to_owned),
-        tracestate: header(incoming, "tracestate").map(str::to_owned),
+        traceparent: trace(incoming, "traceparent"),
+        tracestate: trace(incoming, "tracestate"),
     };
     let span = tracing::info_span!(
         "signal",
@@ -92,8 +91,8 @@ fn unfit(error: &DecodeError) -> Outcome {
     Outcome::Unfit { kind: kind.into(), reason: error.to_string() }
 }
 
-fn header<'a>(incoming: &'a Incoming, name: &str) -> Option<&'a str> {
-    incoming.headers.get(name).and_then(Value::as_str)
+fn trace(incoming: &Incoming, header: &str) -> Option<String> {
+    if incoming.headers.is_plain() { None } else { incoming.headers.text(header).map(str::to_owned) }
 }
 
 /// What a failed receiver says to whoever looks after it.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::text;
+use crate::message::ReceivedHeaders;
 
 /// The key of a message's headers that holds what is ours.
 pub(super) const OURS: &str = "async_signals";
@@ -35,12 +36,21 @@ pub struct Ours {
 impl Ours {
     /// Reads it out of a message's headers.
     pub fn of(headers: &Map<String, Value>) -> Self {
-        let ours = headers.get(OURS).and_then(Value::as_object);
+        Self::in_value(headers.get(OURS))
+    }
+
+    /// The same, without reading what a message has no need of.
+    pub(crate) fn received(headers: &ReceivedHeaders) -> Self {
+        if headers.is_plain() { Self::in_value(headers.only(OURS).as_ref()) } else { Self::of(headers) }
+    }
+
+    fn in_value(ours: Option<&Value>) -> Self {
+        let ours = ours.and_then(Value::as_object);
         let get = |name: &str| ours.and_then(|ours| ours.get(name));
         Self {
             queue: get("queue").and_then(Value::as_str).filter(|name| is_queue(name)).map(str::to_owned),
             sent_at: get("sent_at").and_then(Value::as_f64).filter(|seconds| (0.0..YEAR_10000).contains(seconds)),
-            deliveries: deliveries(headers),
+            deliveries: count(get("deliveries")).unwrap_or(0),
             attempt: count(get("attempt")).unwrap_or(1).max(1),
             receivers: get("receivers").and_then(receivers),
             parked: get("parked").and_then(Value::as_object).cloned(),

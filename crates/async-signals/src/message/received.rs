@@ -11,7 +11,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -67,11 +67,20 @@ impl ReceivedHeaders {
         known.as_deref().or_else(|| self.get(name)?.as_str())
     }
 
-    /// Whether it is known that nothing is asked for beyond running the task:
-    /// no eta, expiry, time limit or compression, and nothing of ours but
+    /// Whether it is known that nothing is said beyond which task is to be run:
+    /// no eta, expiry, time limit, compression or trace, and nothing of ours but
     /// where and when it was sent. Not known of every message that is so.
     pub fn is_plain(&self) -> bool {
         self.glance.plain
+    }
+
+    /// One header, without reading the others.
+    pub(crate) fn only(&self, name: &str) -> Option<Value> {
+        if self.map.get().is_some() {
+            return self.get(name).cloned();
+        }
+        let mut reader = serde_json::Deserializer::from_str(&self.json);
+        reader.deserialize_map(One(name)).expect("it was looked through as it was received")
     }
 
     fn map(&self) -> &Map<String, Value> {
@@ -141,7 +150,7 @@ impl<'de> Deserialize<'de> for Glance {
                     match &*name {
                         "task" => glance.task = map.next_value::<Seen<'_>>()?.into_text(),
                         "id" => glance.id = map.next_value::<Seen<'_>>()?.into_text(),
-                        "eta" | "expires" | "timelimit" | "compression" | "redelivered" => {
+                        "eta" | "expires" | "timelimit" | "compression" | "redelivered" | "traceparent" => {
                             glance.plain &= matches!(map.next_value()?, Seen::Nothing);
                         }
                         "async_signals" => {
@@ -156,6 +165,29 @@ impl<'de> Deserialize<'de> for Glance {
         }
 
         deserializer.deserialize_map(Reader)
+    }
+}
+
+/// Looks for one member. The last of a name counts, as in a map.
+struct One<'a>(&'a str);
+
+impl<'de> Visitor<'de> for One<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("headers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(Text(name)) = map.next_key()? {
+            if name == self.0 {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -292,6 +324,7 @@ mod tests {
             json!({"expires": 5}),
             json!({"timelimit": [null, 3]}),
             json!({"compression": "application/x-gzip"}),
+            json!({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}),
             json!({"async_signals": {"queue": "q", "deliveries": 1}}),
         ] {
             assert!(!read(more.clone()).is_plain(), "{more}");
@@ -330,6 +363,8 @@ mod tests {
             if let (Some(read), Some(map)) = (read, plainly(odd)) {
                 for name in ["task", "id"] {
                     assert_eq!(read.text(name), map.get(name).and_then(Value::as_str), "{odd}");
+                    let fresh = ReceivedHeaders::read(odd).expect("it was read before");
+                    assert_eq!(fresh.only(name).as_ref(), map.get(name), "{odd}");
                 }
             }
         }
