@@ -78,3 +78,8 @@ pub mod __private {
         signal.try_connect_with(receiver, options).map(drop)
     }
 }
+
+/// What the project's documents show of Rust runs with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/rust.md")]
+mod documents {}
