@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import click
+
 import shop_path  # noqa: F401  (importing makes the shop's modules importable)
 from parcel_story import Account, Role, effects_of, tell, tell_roles
 from walkthrough.account import heading, remark, tell_order

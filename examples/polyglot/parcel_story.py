@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import click
+
 import shop_path  # noqa: F401  (importing makes the shop's modules importable)
 from walkthrough.account import facts, heading, remark, table
 from walkthrough.customer import Placed

@@ -6,6 +6,6 @@ import shop_path  # noqa: F401  (importing makes the shop importable)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "polyglot_site.settings")
 
-from shop_site.celery import app as celery_app  # noqa: E402  (it reads the settings named above)
+from shop_site.celery import app as celery_app
 
 __all__ = ["celery_app"]

@@ -3,6 +3,7 @@
 import os
 
 from kombu import Exchange, Queue
+
 from shop_site.settings import *  # noqa: F403
 from shop_site.settings import CELERY_TASK_QUEUES, INSTALLED_APPS
 

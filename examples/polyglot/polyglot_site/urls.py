@@ -1,6 +1,7 @@
 """The shop's pages, and the parcels as JSON."""
 
 from django.urls import include, path
+
 from parcels.views import parcels_json
 
 urlpatterns = [
