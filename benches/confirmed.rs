@@ -94,7 +94,7 @@ async fn ours(url: &str, messages: usize) -> f64 {
 
 /// Either client alone, with one connection open.
 enum Bare {
-    Lapin(Connection, Channel),
+    Lapin(Box<(Connection, Channel)>),
     Redis(MultiplexedConnection),
 }
 
@@ -109,13 +109,13 @@ impl Bare {
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await.expect("a queue");
-        Self::Lapin(connection, channel)
+        Self::Lapin(Box::new((connection, channel)))
     }
 
     async fn empty(&self) {
         match self {
-            Self::Lapin(_, channel) => {
-                channel.queue_purge(QUEUE.into(), QueuePurgeOptions::default()).await.expect("purged");
+            Self::Lapin(lapin) => {
+                lapin.1.queue_purge(QUEUE.into(), QueuePurgeOptions::default()).await.expect("purged");
             }
             Self::Redis(connection) => {
                 let _: () = redis::cmd("DEL").arg(QUEUE).query_async(&mut connection.clone()).await.expect("deleted");
@@ -123,9 +123,17 @@ impl Bare {
         }
     }
 
+    async fn close(self) {
+        self.empty().await;
+        if let Self::Lapin(lapin) = self {
+            lapin.0.close(200, "".into()).await.expect("closed");
+        }
+    }
+
     async fn rate(&self, messages: usize) -> f64 {
         match self {
-            Self::Lapin(_, channel) => {
+            Self::Lapin(lapin) => {
+                let channel = &lapin.1;
                 let mut headers = FieldTable::default();
                 // A task's headers are about as long as this.
                 headers.insert("headers".into(), AMQPValue::LongString("x".repeat(700).into()));
@@ -185,7 +193,7 @@ fn main() {
             bare.empty().await;
             confirmed.push(ours(&url, messages).await);
         }
-        bare.empty().await;
+        bare.close().await;
     });
     println!("{}", serde_json::json!({"ours": confirmed, "bare": raw, "tasks": TASKS}));
 }

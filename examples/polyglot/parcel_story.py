@@ -93,13 +93,14 @@ def tell_roles(roles: Iterable[Role], broker: str) -> None:
 
 def tell(account: Account) -> None:
     """Everything after the waiting."""
-    pids = {role.name: role.pid for role in account.roles}
     heading("What ran where")
     rows = []
     for order in account.orders:
         number = str(order["order"])
         parcel = next((each for each in account.parcels if each["order_id"] == order["order"]), None)
-        rows.append((number, "order_placed", "the site", "tell_the_warehouse", "Python", str(pids["worker"])))
+        # All receivers of a message run in one process, and the shop's say in which.
+        told = next((str(run["pid"]) for run in order["runs"] if run["signal"] == "order_placed"), "–")
+        rows.append((number, "order_placed", "the site", "tell_the_warehouse", "Python", told))
         if parcel is not None:
             packed, written = str(parcel["packed_by"]), str(parcel["written_by"])
             rows.append((number, "order_placed", "tell_the_warehouse", "log, pack", "Rust", packed))

@@ -19,4 +19,4 @@ def parcels_json(request: HttpRequest) -> JsonResponse:
         "queue",
         "written_by",
     )
-    return JsonResponse({"parcels": list(Parcel.objects.values(*fields))})
+    return JsonResponse({"parcels": list(Parcel.objects.order_by("order_id").values(*fields))})
