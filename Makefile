@@ -30,7 +30,7 @@ say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 .PHONY: help
 help: ## List what can be run
 	@echo "usage: make <target>"; echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "PYTHON=/path/to/python3 picks the Python that .venv is made of, BROKER=redis://… and WORKER=celery the broker and the worker of the demo."
 
 # The stamp is newer than the lock file when .venv holds what the lock file says.
@@ -87,9 +87,20 @@ lint: venv ## Check formats, lints and types
 	$(call say,formats and lints)
 	@cargo fmt --all --check
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/mypy
+
+.PHONY: powerset
+powerset: ## Lint the Rust crate with every set of its features
+	$(call say,every set of features)
+	@scripts/powerset.sh
+
+.PHONY: deny
+deny: ## Check licences, advisories and sources of the Rust dependencies (needs cargo-deny)
+	@command -v cargo-deny > /dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	@cargo deny --locked check
 
 .PHONY: fmt
 fmt: venv ## Format everything
@@ -106,6 +117,10 @@ demo: build ## Run the main job: a real shop, a real worker, orders placed, rece
 .PHONY: demo-serve
 demo-serve: build ## The same shop, kept up for you to click through
 	@$(PY) examples/shop/demo.py --serve $(DEMO_ARGS)
+
+.PHONY: demo-polyglot
+demo-polyglot: build ## The same shop in Python, its parcels packed by a program in Rust
+	@$(PY) examples/polyglot/demo.py $(if $(BROKER),--broker $(BROKER))
 
 .PHONY: bench
 bench: build servers ## Measure against Celery, side by side: its publishing and its worker

@@ -13,7 +13,7 @@
 //! 7. [`broker`]: RabbitMQ, Redis, SQLite and memory behind two small traits.
 //! 8. [`worker`]: takes messages, has their receivers run, and settles each.
 //! 9. [`registry`]: which signal a message names.
-//! 10. [`receiver`], [`connection`], [`delivery`]: what is called, how it was connected, and what it may ask.
+//! 10. [`mod@receiver`], [`connection`], [`delivery`]: what is called, how it was connected, and what it may ask.
 //! 11. [`retry`], [`follow`]: what follows a message whose receivers failed, or that nobody can run.
 //! 12. [`dead_letters`]: looking into the queue of those.
 #![forbid(unsafe_code)]
@@ -78,3 +78,8 @@ pub mod __private {
         signal.try_connect_with(receiver, options).map(drop)
     }
 }
+
+/// What the project's documents show of Rust runs with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/rust.md")]
+mod documents {}

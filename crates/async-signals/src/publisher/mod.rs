@@ -1,7 +1,7 @@
 //! From message to broker: one connection, many senders, one deadline each.
 //!
 //! [`Publisher`] is the handle that every thread and task of a process shares.
-//! Behind it one [pump](self::pump) batches what they send, keeps the
+//! Behind it one `pump` batches what they send, keeps the
 //! connection, resends after a reconnect with the same id, and tells each
 //! sender what became of its message through a [`Receipt`].
 

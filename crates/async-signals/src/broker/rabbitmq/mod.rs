@@ -1,6 +1,6 @@
 //! RabbitMQ, and whatever else speaks AMQP 0-9-1, through lapin.
 //!
-//! Two halves: [`RabbitMq`] publishes, [`RabbitMqConsumer`] takes and settles,
+//! Two halves: [`RabbitMq`] publishes, `RabbitMqConsumer` takes and settles,
 //! each on a connection of its own, because a broker that is short of memory
 //! blocks the connections that publish, and acknowledgements with them.
 //!

@@ -1,0 +1,1 @@
+"""What the shop knows of its parcels: the warehouse, a program in Rust, packs them."""
