@@ -11,7 +11,7 @@ use self::{arguments::Arguments, function::Function};
 
 /// Connects a function to a signal, wherever in the program it stands.
 ///
-/// ```
+/// ```standalone_crate
 /// use async_signals::{AsyncSignal, Delivery, RetryPolicy, Sender, receiver};
 ///
 /// # #[derive(serde::Serialize, serde::Deserialize)] struct OrderPlaced { order_id: u64 }
