@@ -197,12 +197,12 @@ def send_all(by: str, queues: Iterable[str]) -> None:
         shaky.options(queue=queue).send(by, number=0, fails="once")
 
 
-def note(name: str, sender: Any = None, **arguments: Any) -> int:
+def note(receiver: str, sender: Any, **arguments: Any) -> int:
     """Records that a receiver runs, where and in which try, which it returns."""
     delivery = current_delivery()
     assert delivery is not None
-    told = {"queue": delivery.queue, "attempt": delivery.attempt, "worker": os.environ.get("WORKER")}
-    record(name, sender, **told, **arguments)
+    where = {"queue": delivery.queue, "attempt": delivery.attempt, "worker": os.environ.get("WORKER")}
+    record(receiver, sender, **where, **arguments)
     return delivery.attempt
 
 
