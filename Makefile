@@ -46,6 +46,11 @@ build: venv ## Build the native module and install the package into .venv, edita
 	$(call say,building the native module (the first time takes minutes))
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=1 $(VENV)/bin/maturin develop --release --locked
 
+.PHONY: build-peer
+build-peer: ## Build the Rust program that the Python tests exchange signals with
+	$(call say,building the Rust program that sends to Django and receives from it)
+	@cargo build --locked -p async-signals-peer
+
 .PHONY: servers
 servers: ## Install the servers that the tests start, where they are missing
 	@scripts/servers.sh
@@ -67,7 +72,7 @@ test-rust: ## Run the Rust tests
 	@cargo test --locked 2>&1 | tee $(LOGS)/cargo.log
 
 .PHONY: test-python
-test-python: ## Run the Python tests against what is built
+test-python: build-peer ## Run the Python tests against what is built
 	$(call say,Python tests)
 	@mkdir -p $(LOGS)
 	@$(PY) -m pytest $(PARALLEL) --junitxml=$(LOGS)/pytest.xml $(PYTEST_ARGS) 2>&1 | tee $(LOGS)/pytest.log
@@ -78,7 +83,7 @@ soak: servers build ## Keep our worker under full load for ten minutes on each b
 	@ASYNC_SIGNALS_SOAK=600 $(PY) -m pytest -s tests/test_soak.py tests/test_faults_fleets.py $(PYTEST_ARGS)
 
 .PHONY: test-djangos
-test-djangos: wheel ## Run the Python tests on newer Djangos (6.0 and 6.1 need a Python >= 3.12)
+test-djangos: wheel build-peer ## Run the Python tests on newer Djangos (6.0 and 6.1 need a Python >= 3.12)
 	@python="$(PYTHON)"; python="$${python:-$$(scripts/find-python.sh 3.12)}"; \
 	for django in $(DJANGOS); do scripts/test-django.sh "$$python" "$$django" $(PARALLEL) $(PYTEST_ARGS); done
 

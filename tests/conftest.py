@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from checker.trial import MakeTrial, Trial, settings
+from servers import peer as rust_peer
 from servers import rabbitmq, redis
 from servers.project import Broker, Project
 from servers.rabbitmq import RabbitmqServer
@@ -30,7 +31,7 @@ MakeProject = Callable[..., Project]
 def need(program: str | None, name: str) -> None:
     """A server that is not installed is an error in continuous integration, and a skip elsewhere."""
     if program is None:
-        word = f"{name} is not installed: `make servers` installs it"
+        word = f"{name} is not installed" + ("" if name == "cargo" else ": `make servers` installs it")
         if os.environ.get("CI"):
             pytest.fail(word)
         pytest.skip(word)
@@ -66,6 +67,12 @@ def sqlite_broker(tmp_path_factory: pytest.TempPathFactory) -> SqliteBroker:
     broker = SqliteBroker(tmp_path_factory.mktemp("sqlite"))
     VERSIONS["sqlite"] = broker.version()
     return broker
+
+
+@pytest.fixture(scope="session")
+def peer() -> rust_peer.Peer:
+    need(rust_peer.cargo(), "cargo")
+    return rust_peer.Peer()
 
 
 _NO_PARAMETERS = SimpleNamespace(params={})
