@@ -31,6 +31,11 @@ RECEIVERS = ("stock", "ours", "rust")
 SHARED = "shared"
 #: The Rust worker and our Python one read it.
 PAIRED = "paired"
+#: What JSON has words for.
+PLAIN = [
+    *("nothing", "yes", "no", "zero", "negative", "most", "fraction", "whole", "tiny", "huge", "minus_zero"),
+    *("empty", "text", "items", "no_items", "table", "nested"),
+]
 SETTINGS = 'CELERY_IMPORTS = ("shopapp.matrix",)'
 
 SEND_FROM_DJANGO = """
@@ -47,6 +52,12 @@ SEND_FROM_DJANGO = """
         headers["listened"] = True
 
     matrix.send_all("celery", queues)
+    before_task_publish.disconnect(listens)
+
+    import proj
+    for queue in queues:
+        arguments = ("shopapp.matrix.plain", "send_task")
+        proj.celery_app.send_task("async_signals.propagate", arguments, matrix.PLAIN, queue=queue)
     result = matrix.described()
     """
 
@@ -119,6 +130,14 @@ class TestEachWithEach:
         assert [effect["attempt"] for effect in tries] == [1, 2]
         for neighbour in ("steady", "steady_too"):
             assert [effect["attempt"] for effect in matrix.wait(neighbour, sender, receiver, 1)] == [1]
+
+
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_a_task_that_celery_sends_by_its_name_is_a_signal_too(matrix: Matrix, receiver: str) -> None:
+    """As a program does that has Celery and not us: nothing in the message is ours but the task's name."""
+    told = matrix.wait("told", "send_task", receiver, len(PLAIN))
+    assert {effect["name"]: effect["value"] for effect in told} == {name: matrix.django_says[name] for name in PLAIN}
+    assert len(told) == len(PLAIN)
 
 
 def test_a_retry_is_run_by_whichever_worker_takes_it(matrix: Matrix) -> None:

@@ -40,7 +40,7 @@ pub(crate) trait Dispatch: Sync {
 }
 
 /// Runs one message, and says of which signal it was and what became of it.
-pub(crate) async fn run(incoming: &Incoming) -> (Option<&'static str>, Outcome) {
+pub(crate) async fn run(incoming: &Incoming, taken_from: &str) -> (Option<&'static str>, Outcome) {
     let plain = match incoming.plain_body() {
         Ok(plain) => plain,
         Err(error) => return (None, Outcome::Unfit { kind: "Malformed".into(), reason: error.to_string() }),
@@ -62,7 +62,8 @@ pub(crate) async fn run(incoming: &Incoming) -> (Option<&'static str>, Outcome) 
         sender: body.sender.clone(),
         attempt: ours.attempt,
         redeliveries: ours.deliveries,
-        queue: ours.queue,
+        // What Celery itself has sent does not name its queue.
+        queue: ours.queue.or_else(|| Some(taken_from.to_owned())),
         sent_at: ours
             .sent_at
             .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)),

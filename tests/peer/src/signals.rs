@@ -58,7 +58,7 @@ const SOON: RetryPolicy = RetryPolicy { base: 0.05, factor: 1.0, jitter: false, 
 
 /// The programs' names are senders that are a text.
 fn by(delivery: &Delivery) -> String {
-    ["django", "celery", "rust"]
+    ["django", "celery", "send_task", "rust"]
         .into_iter()
         .find(|name| delivery.sender == Sender::name(name))
         .map_or_else(|| delivery.sender.to_string(), str::to_owned)

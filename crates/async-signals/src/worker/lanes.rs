@@ -92,7 +92,7 @@ impl Lanes {
         while let Some(job) = self.next().await {
             let Some(job) = job.begin() else { continue };
             let begun = Instant::now();
-            let (signal, outcome) = dispatch::run(job.incoming()).await;
+            let (signal, outcome) = dispatch::run(job.incoming(), &job.queue).await;
             if let Some(hear) = &self.on_outcome {
                 let (id, queue, took) = (job.id(), &*job.queue, begun.elapsed());
                 let ran = Ran { id, signal, queue, outcome: &outcome, took };
