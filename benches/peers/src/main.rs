@@ -4,7 +4,7 @@
 //! prints one JSON object; ours beside it are `confirmed.rs` and `receiving.rs`.
 //! On the broker it uses the queue `peers`, which should be empty before.
 
-#![allow(non_camel_case_types, reason = "its macro makes a type of the task's own name")]
+#![allow(non_local_definitions, reason = "its macro writes them so")]
 
 use std::{
     error::Error,
