@@ -65,7 +65,7 @@ fn envelope() -> Bytes {
 
 /// Runs as many tasks, each of which does its share one after the other; how many a second.
 async fn together<F: Future<Output = ()> + Send + 'static>(messages: usize, task: impl Fn(usize) -> F) -> f64 {
-    let share = messages.div_ceil(TASKS);
+    let share = messages / TASKS;
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
@@ -74,7 +74,7 @@ async fn together<F: Future<Output = ()> + Send + 'static>(messages: usize, task
     while let Some(ended) = tasks.join_next().await {
         ended.expect("no panic");
     }
-    (share * TASKS) as f64 / start.elapsed().as_secs_f64()
+    messages as f64 / start.elapsed().as_secs_f64()
 }
 
 async fn ours(url: &str, messages: usize) -> f64 {
@@ -119,6 +119,20 @@ impl Bare {
             }
             Self::Redis(connection) => {
                 let _: () = redis::cmd("DEL").arg(QUEUE).query_async(&mut connection.clone()).await.expect("deleted");
+            }
+        }
+    }
+
+    /// How many messages wait in the queue.
+    async fn waiting(&self) -> usize {
+        match self {
+            Self::Lapin(lapin) => {
+                let options = QueueDeclareOptions { passive: true, ..Default::default() };
+                let queue = lapin.1.queue_declare(QUEUE.into(), options, FieldTable::default()).await;
+                queue.expect("a queue").message_count() as usize
+            }
+            Self::Redis(connection) => {
+                redis::cmd("LLEN").arg(QUEUE).query_async(&mut connection.clone()).await.expect("a length")
             }
         }
     }
@@ -181,7 +195,7 @@ fn main() {
         println!("name a broker: cargo bench --bench confirmed -- redis://127.0.0.1:6379/0");
         return;
     };
-    let messages = arguments.find_map(|argument| argument.parse().ok()).unwrap_or(MESSAGES);
+    let messages = arguments.find_map(|argument| argument.parse().ok()).unwrap_or(MESSAGES).div_ceil(TASKS) * TASKS;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let (mut confirmed, mut raw) = (Vec::new(), Vec::new());
@@ -190,8 +204,10 @@ fn main() {
         for _ in 0..ROUNDS {
             bare.empty().await;
             raw.push(bare.rate(messages).await);
+            assert_eq!(bare.waiting().await, messages, "all that was sent is there");
             bare.empty().await;
             confirmed.push(ours(&url, messages).await);
+            assert_eq!(bare.waiting().await, messages + 1, "all that was sent is there, the first one included");
         }
         bare.close().await;
     });

@@ -93,17 +93,18 @@ class TestTheFirstScreenOfTheReadme:
     def commands(self) -> dict[str, list[str]]:
         """The shell commands of step 4, by their program, for this Python."""
         [shell] = [text for text in blocks(ROOT / "README.md", "sh") if "worker -Q" in text]
-        celery, manage = shell.strip().splitlines()
+        worker, manage = shell.strip().splitlines()
+        program, *flags = worker.split()
         quoted = re.fullmatch(r'python (manage\.py shell -c) "(.+)"', manage)
         assert quoted is not None
         return {
-            "celery": [sys.executable, "-m", *celery.split()],
+            "worker": [sys.executable, "-m", program.replace("-", "_"), *flags],
             "send": [sys.executable, *quoted[1].split(), quoted[2]],
         }
 
     @pytest.fixture
     def worker(self, project: Path, commands: dict[str, list[str]]) -> Iterator[Process]:
-        process = Process(commands["celery"], env={**os.environ, "PYTHONUNBUFFERED": "1"}, cwd=project)
+        process = Process(commands["worker"], env={**os.environ, "PYTHONUNBUFFERED": "1"}, cwd=project)
         yield process
         process.stop()
 

@@ -4,6 +4,8 @@
 //! prints one JSON object; ours beside it are `confirmed.rs` and `receiving.rs`.
 //! On the broker it uses the queue `peers`, which should be empty before.
 
+#![allow(non_local_definitions, reason = "its macro writes them so")]
+
 use std::{
     error::Error,
     sync::{
