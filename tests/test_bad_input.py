@@ -236,10 +236,12 @@ class TestAnOldWorker:
             proj.celery_app.send_task("async_signals.propagate", ("shopapp.signals.my_signal", None), {"what": 1})
             """
         )
-        with plain.worker():
+        with plain.worker() as worker:
             plain.effects.wait_until(
                 lambda: any(effect["arguments"] == {"what": 1} for effect in plain.effects.seen("mine")), "the last one"
             )
+            # Told to end between the last receiver and Celery's acknowledgement, a stock worker gives the message back.
+            worker.process.wait_for("succeeded in")
         waiting = plain.queues()
         assert waiting == {"celery.dead": 2}, waiting
         parked = plain.take("celery.dead")

@@ -111,7 +111,8 @@ ROWS: dict[int, Row] = {
             "rabbitmq": left_out("another row"),
             "sqlite": _NO_SERVER,
             ("stock", "redis"): but(
-                "what it held comes back after the visibility timeout; what kombu had taken but not recorded is lost"
+                "what it held comes back after the visibility timeout; what kombu had taken but not recorded is lost; "
+                "the worker may end itself while it connects again (an AttributeError in kombu)"
             ),
         },
     ),
