@@ -147,6 +147,10 @@ impl Source {
         if let Some(delivery) = self.ahead.pop_front() {
             return Ok(Some(delivery));
         }
+        if self.streams.len() > 1 {
+            // What has come to the newest since then may have followed on what has come to an older one.
+            return Ok(None);
+        }
         match self.streams.last_mut() {
             Some(stream) => match stream.next(context) {
                 Poll::Ready(Some(delivery)) => Ok(Some(delivery)),
