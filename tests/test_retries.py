@@ -20,6 +20,7 @@ class TestRetries:
             sent = project.run("from shopapp.signals import tried; result = tried.send('web', what=['as sent']).id")
             wait_until_parked(worker)
             log = worker.output
+            project.run_the_last(worker)
         runs = project.effects.seen("tried_in_vain")
         assert len(project.effects.seen("before_the_tries")) == 1
         assert len(project.effects.seen("after_the_tries")) == 1
@@ -50,6 +51,7 @@ class TestRetries:
             project.run("from shopapp.signals import tried_by_default; tried_by_default.send('web')")
             wait_until_parked(worker)
             project.effects.wait_for(2, "second_time_lucky")
+            project.run_the_last(worker)
         runs = [(effect["receiver"], effect["arguments"]["attempt"]) for effect in project.effects.seen()]
         assert sorted(runs) == [
             ("never_again", 1),
@@ -80,6 +82,7 @@ class TestRetries:
         )
         with project.worker() as worker:
             wait_until_parked(worker)
+            project.run_the_last(worker)
         assert [effect["receiver"] for effect in project.effects.seen()] == ["after_the_tries"]
         assert project.queues() == {"celery.dead": 1}
         (message,) = project.take("celery.dead")

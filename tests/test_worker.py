@@ -9,12 +9,6 @@ from servers.project import Project
 MAKE_ROW = "from shopapp import signals; from shopapp.models import Order; order = Order.objects.create(reference='A1')"
 
 
-@pytest.fixture
-def marked(project: Project) -> str:
-    """Sends what follows everything else in the queue, so that its effect says that the rest is done."""
-    return "from shopapp.signals import my_signal; my_signal.send('last')"
-
-
 class TestFailingReceivers:
     def test_each_is_logged_by_its_name_and_none_stops_the_others(self, project: Project) -> None:
         with project.worker() as worker:
@@ -22,6 +16,7 @@ class TestFailingReceivers:
             project.effects.wait_for(1, "after_the_trouble")
             worker.process.wait_for("2 receivers of shopapp.signals.troubled failed")
             log = worker.output
+            project.run_the_last(worker)
         assert [effect["receiver"] for effect in project.effects.seen()] == [
             "before_the_trouble",
             "in_trouble",
@@ -48,9 +43,7 @@ _KOMBUS_RACE = "no further SQL can be emitted within this transaction"
 
 class TestPoison:
     @pytest.mark.timeout(180)
-    def test_what_kills_its_process_is_parked_after_a_bounded_number_of_deliveries(
-        self, project: Project, marked: str
-    ) -> None:
+    def test_what_kills_its_process_is_parked_after_a_bounded_number_of_deliveries(self, project: Project) -> None:
         with project.worker() as worker:
             project.run("from shopapp.signals import poisonous; poisonous.send('web')")
             try:
@@ -59,8 +52,7 @@ class TestPoison:
                 if _KOMBUS_RACE in worker.output:
                     pytest.xfail("kombu's SQLAlchemy transport shares a session between threads, and ended the worker")
                 raise
-            project.run(marked)
-            project.effects.wait_for(1, "mine")
+            project.run_the_last(worker)
         assert len(project.effects.seen("kills_its_process")) == 5
         assert project.queues() == {"celery.dead": 1}
         (parked,) = project.take("celery.dead")
@@ -78,14 +70,14 @@ class TestRowsThatAreGone:
             (effect,) = project.effects.wait_for(1, "looks_at_the_row")
         assert effect["arguments"] == {"reference": "B2"}
 
-    def test_raise_parks_it_skip_calls_nobody_and_none_passes_none(self, project: Project, marked: str) -> None:
+    def test_raise_parks_it_skip_calls_nobody_and_none_passes_none(self, project: Project) -> None:
         project.migrate()
         project.run(
             f"{MAKE_ROW}\nfor signal in (signals.about_a_row, signals.skipping, signals.without_rows):\n"
-            f"    signal.send(Order, order=order)\norder.delete()\n{marked}"
+            f"    signal.send(Order, order=order)\norder.delete()"
         )
-        with project.worker(options=["--concurrency", "1"]):
-            project.effects.wait_for(1, "mine")
+        with project.worker() as worker:
+            project.run_the_last(worker)
         assert [effect["arguments"] for effect in project.effects.seen("looks_at_the_row")] == [{"reference": None}]
         assert project.queues() == {"celery.dead": 1}
         (parked,) = project.take("celery.dead")
@@ -93,9 +85,9 @@ class TestRowsThatAreGone:
         assert "shopapp.Order" in parked.headers["async_signals"]["parked"]["reason"]
 
 
-def test_a_signal_without_receivers_is_done_with_a_warning(project: Project, marked: str) -> None:
-    project.run(f"from shopapp.signals import unheard; unheard.send('web'); {marked}")
-    with project.worker(options=["--concurrency", "1"]) as worker:
-        project.effects.wait_for(1, "mine")
+def test_a_signal_without_receivers_is_done_with_a_warning(project: Project) -> None:
+    project.run("from shopapp.signals import unheard; unheard.send('web')")
+    with project.worker() as worker:
+        project.run_the_last(worker)
         worker.process.wait_for("has no receivers here")
     assert project.queues() == {}

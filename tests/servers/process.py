@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import random
 import signal
@@ -10,7 +12,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 #: Below those that systems give to connections: none takes a port before the server comes that it was found for.
@@ -20,13 +22,23 @@ _PROCESSES = 64
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on just now, and that no other process of these tests is told."""
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    while True:
-        port = random.choice(_PORTS[number % _PROCESSES :: _PROCESSES])
+    """A TCP port that nobody listens on just now, and that no server of these tests is about to.
+
+    A server listens seconds after it was told its port: meanwhile no other may be told the same.
+    """
+    for port in _ports():
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("the ports never end")
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    """The ports of this process of the tests, in an order of chance; each comes again when all others were told."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = _PORTS[number % _PROCESSES :: _PROCESSES]
+    return itertools.cycle(random.sample(mine, len(mine)))
 
 
 class Process:
@@ -87,7 +99,8 @@ class Process:
 
         line = self._wait(lambda: found() is not None or self._ended, timeout) and found()
         if not line:
-            raise AssertionError(f"{self.name} never printed {text!r} in {timeout} s; it printed:\n{self.output}")
+            how = "ended and never" if self._ended else f"has not in {timeout} s"
+            raise AssertionError(f"{self.name} {how} printed {text!r}; it printed:\n{self.output}")
         return str(line)
 
     def _wait(self, happened: Callable[[], bool], timeout: float) -> bool:

@@ -186,6 +186,15 @@ class Project:
         finally:
             worker.stop()
 
+    def run_the_last(self, worker: Worker) -> None:
+        """Sends a task after everything else, and waits until a worker with one slot has run it.
+
+        It is acknowledged before it runs, and all that was sent before it is, too. A stock worker that is stopped as
+        its last task has just ended does not acknowledge that one any more: the message goes back to its queue.
+        """
+        sent = self.run("from shopapp.tasks import last; result = last.delay().id")
+        worker.process.wait_for(f"shopapp.tasks.last[{sent.result}] succeeded")
+
     @contextlib.contextmanager
     def our_worker(self, queues: Sequence[str] = QUEUES, options: Sequence[str] = ()) -> Iterator[Worker]:
         """`async-signals worker`, for as long as the block runs."""

@@ -20,7 +20,6 @@ import kombu
 from servers.process import Process, free_port
 
 USER, PASSWORD = "guest", "guest"
-_STARTED = "Server startup complete"
 
 
 def program(name: str = "rabbitmq-server") -> str | None:
@@ -91,19 +90,6 @@ class RabbitmqServer:
 
     def start(self) -> None:
         """Starts it, again after a `kill`, on the same port and data."""
-        # A new node of 3.10 stands still now and then while it enables its feature flags; started again, it goes on.
-        for _ in range(2):
-            self._start()
-            try:
-                self.process.wait_for(_STARTED, timeout=60)
-            except AssertionError:
-                self.kill()
-            else:
-                return
-        self._start()
-        self.process.wait_for(_STARTED, timeout=120)
-
-    def _start(self) -> None:
         self._dist_port = free_port()
         # The port mapper would be started as a daemon and stay behind: it is started here, as a child of ours.
         mapper = shutil.which("epmd")
@@ -115,6 +101,7 @@ class RabbitmqServer:
         )
         self._mapper.wait_for("epmd running")
         self.process = Process([self._program], env=self._environment, cwd=self.folder)
+        self.process.wait_for("Server startup complete", timeout=120)
 
     def kill(self) -> None:
         self.process.kill()
