@@ -28,3 +28,15 @@ impl Ids {
         ready.pop().unwrap_or_else(Uuid::new_v4)
     }
 }
+
+/// An id for a signal that no publisher has to do with.
+pub(crate) fn next() -> Uuid {
+    static IDS: Mutex<Option<(u32, Ids)>> = Mutex::new(None);
+    // A fork may have copied the lock as somebody held it.
+    let Ok(mut kept) = IDS.try_lock() else { return Uuid::new_v4() };
+    let this = std::process::id();
+    match &*kept {
+        Some((owner, ids)) if *owner == this => ids.next(),
+        _ => kept.insert((this, Ids::default())).1.next(),
+    }
+}

@@ -5,8 +5,13 @@
 
 mod servers;
 
+#[path = "worker/poison.rs"]
+mod poison;
+#[path = "worker/stopping.rs"]
+mod stopping;
+
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, HashSet},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
@@ -100,16 +105,16 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("an expired message is dropped", |bench| expires(bench).boxed_local()),
     ("a message that expires while it waits to begin is dropped", |bench| expires_waiting(bench).boxed_local()),
     ("a message waits for its eta without holding up others", |bench| waits(bench).boxed_local()),
-    ("a message that ends its workers is parked at the limit", |bench| counts(bench).boxed_local()),
-    ("a message that was delivered before runs alone", |bench| runs_alone(bench).boxed_local()),
-    ("what has not begun beside it goes back uncounted", |bench| goes_back(bench).boxed_local()),
-    ("a message that ends its workers takes no other with it", |bench| isolates(bench).boxed_local()),
-    ("many that were delivered before run soon", |bench| catches_up(bench).boxed_local()),
-    ("what waited for its time in a worker that died is not counted", |bench| forgives(bench).boxed_local()),
-    ("a stop finishes what was taken and leaves the rest", |bench| stops(bench).boxed_local()),
-    ("a stop counts nothing of what it leaves", |bench| leaves(bench).boxed_local()),
-    ("one that waits to run alone is not counted at a stop", |bench| leaves_alone(bench).boxed_local()),
-    ("a stop gives back what does not finish in time", |bench| gives_back(bench).boxed_local()),
+    ("a message that ends its workers is parked at the limit", |bench| poison::counts(bench).boxed_local()),
+    ("a message that was delivered before runs alone", |bench| poison::runs_alone(bench).boxed_local()),
+    ("what has not begun beside it goes back uncounted", |bench| poison::goes_back(bench).boxed_local()),
+    ("a message that ends its workers takes no other with it", |bench| poison::isolates(bench).boxed_local()),
+    ("many that were delivered before run soon", |bench| poison::catches_up(bench).boxed_local()),
+    ("what waited for its time in a worker that died is not counted", |bench| poison::forgives(bench).boxed_local()),
+    ("a stop finishes what was taken and leaves the rest", |bench| stopping::stops(bench).boxed_local()),
+    ("a stop counts nothing of what it leaves", |bench| stopping::leaves(bench).boxed_local()),
+    ("one that waits to run alone is not counted at a stop", |bench| stopping::leaves_alone(bench).boxed_local()),
+    ("a stop gives back what does not finish in time", |bench| stopping::gives_back(bench).boxed_local()),
     ("a job that is dropped comes again", |bench| drops(bench).boxed_local()),
     ("dead letters are listed, sent again and thrown away", |bench| dead_letters(bench).boxed_local()),
     ("a wrong password ends the worker", |bench| wrong_password(bench).boxed_local()),
@@ -195,6 +200,11 @@ fn with_headers(number: u64, more: Value) -> Message {
     };
     headers.extend(more);
     message
+}
+
+/// A message as it is once `deliveries` workers did not finish it.
+fn counted(number: u64, deliveries: u32) -> Message {
+    with_headers(number, json!({"async_signals": {"deliveries": deliveries}}))
 }
 
 fn number(job: &Job) -> u64 {
@@ -394,276 +404,6 @@ async fn waits(bench: &mut dyn Bench) {
     }
     working.stop().await;
     assert_eq!(bench.read(&queue).await, []);
-}
-
-async fn counts(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    publish(bench, &queue, [numbered(0)]).await;
-    let of_three = || WorkerConfig { max_deliveries: 3, ..config(bench, &[&queue]) };
-    let mut tries = 0;
-    let mut working = Working::start(of_three());
-    // As a worker that dies of it: the job ends with nothing settled.
-    for _ in 0..3 {
-        drop(working.next().await);
-        tries += 1;
-    }
-    assert_eq!(tries, 3);
-    let dead = read(bench, &format!("{queue}.dead"), 1).await;
-    assert_eq!(parked(&dead[0])["kind"], "TooManyDeliveries");
-    working.stop().await;
-    assert_eq!(bench.read(&queue).await, []);
-}
-
-/// A message as it is once `deliveries` workers did not finish it.
-fn counted(number: u64, deliveries: u32) -> Message {
-    with_headers(number, json!({"async_signals": {"deliveries": deliveries}}))
-}
-
-async fn runs_alone(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let mut working = Working::on(bench, &[&queue]);
-    publish(bench, &queue, [numbered(0)]).await;
-    let before = working.next().await.begin().expect("nothing is in its way");
-    publish(bench, &queue, [counted(1, 1), numbered(2), counted(3, 1), numbered(4)]).await;
-    // Nothing new begins before the one that runs has ended, …
-    assert!(timeout(Duration::from_millis(500), working.jobs.recv()).await.is_err(), "it waits");
-    before.finish(Outcome::Done);
-    let mut ran = Vec::new();
-    while ran.len() < 4 {
-        let Some(job) = working.next().await.begin() else { continue };
-        if job.ours().deliveries > 0 {
-            // … and nothing beside it.
-            assert!(timeout(Duration::from_millis(300), working.jobs.recv()).await.is_err(), "it is alone");
-        }
-        ran.push((number(&job), job.ours().deliveries));
-        job.finish(Outcome::Done);
-    }
-    ran.sort_unstable();
-    assert_eq!(ran, [(1, 1), (2, 0), (3, 1), (4, 0)], "each ran, and waiting counts for nothing");
-    working.stop().await;
-    assert_eq!(bench.read(&queue).await, []);
-}
-
-async fn goes_back(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    publish(bench, &queue, [numbered(0), numbered(1), numbered(2), counted(3, 2)]).await;
-    let mut working = Working::on(bench, &[&queue]);
-    let first = working.next().await;
-    let mut begun = Vec::new();
-    for job in [first, working.next().await, working.next().await] {
-        begun.extend(job.begin());
-    }
-    begun.into_iter().for_each(|job| job.finish(Outcome::Done));
-    let mut suspect = None;
-    while suspect.is_none() {
-        let Some(job) = working.next().await.begin() else { continue };
-        if job.ours().deliveries > 0 {
-            suspect = Some(job);
-        } else {
-            job.finish(Outcome::Done);
-        }
-    }
-    let suspect = suspect.expect("the loop has found it");
-    // As if its process died now: whatever else that held would come again counted.
-    publish(bench, &queue, [numbered(4)]).await;
-    working.worker.stop_now();
-    timeout(DEADLINE, working.task).await.expect("at once").expect("no panic").expect("no error");
-    drop(suspect);
-    let mut other = Working::on(bench, &[&queue]);
-    let mut left = Vec::new();
-    while !left.iter().any(|(number, _)| *number == 3) || !left.iter().any(|(number, _)| *number == 4) {
-        let Some(job) = other.next().await.begin() else { continue };
-        left.push((number(&job), job.ours().deliveries));
-        job.finish(Outcome::Done);
-    }
-    assert!(left.iter().all(|(number, deliveries)| *deliveries == if *number == 3 { 3 } else { 0 }), "{left:?}");
-    other.stop().await;
-}
-
-/// Passes on what is parked.
-struct Undertaker(mpsc::UnboundedSender<String>);
-
-impl Observer for Undertaker {
-    fn parked(&self, id: &str, _queue: Option<&str>, _reason: &str) {
-        let _ = self.0.send(id.to_owned());
-    }
-}
-
-/// Some messages end whichever worker begins them, among many that do no harm.
-async fn isolates(bench: &mut dyn Bench) {
-    const KILLERS: [u64; 3] = [7, 30, 31];
-    let queue = fresh("queue");
-    publish(bench, &queue, (0..60).map(numbered)).await;
-    let (heard, mut parked) = mpsc::unbounded_channel();
-    let observer = Arc::new(Undertaker(heard));
-    let of_three =
-        |bench: &dyn Bench| WorkerConfig { max_deliveries: 3, observer: observer.clone(), ..config(bench, &[&queue]) };
-    let (mut ran, mut deaths) = (HashMap::<u64, u32>::new(), HashMap::<u64, u32>::new());
-    let mut working = Working::start(of_three(bench));
-    let mut in_peace = 0;
-    while ran.len() < 60 - KILLERS.len() || in_peace < KILLERS.len() {
-        let job = tokio::select! {
-            job = working.next() => job.begin(),
-            Some(_) = parked.recv() => {
-                in_peace += 1;
-                continue;
-            }
-        };
-        let Some(job) = job else { continue };
-        if KILLERS.contains(&number(&job)) {
-            *deaths.entry(number(&job)).or_default() += 1;
-            // Everything that this worker holds comes again, and is told to have come before.
-            working.worker.stop_now();
-            timeout(DEADLINE, working.task).await.expect("at once").expect("no panic").expect("no error");
-            working = Working::start(of_three(bench));
-        } else {
-            *ran.entry(number(&job)).or_default() += 1;
-            job.finish(Outcome::Done);
-        }
-    }
-    // Those that were beside another one at first were counted for that.
-    assert!(KILLERS.iter().all(|killer| (2..=3).contains(&deaths[killer])), "{deaths:?}");
-    working.stop().await;
-    let mut dead: Vec<u64> = bench.read(&format!("{queue}.dead")).await.iter().map(ReadMessage::number).collect();
-    dead.sort_unstable();
-    // One that was just being copied when its worker ended is there twice.
-    dead.dedup();
-    assert_eq!(dead, KILLERS, "nothing else is parked");
-    assert_eq!(bench.read(&queue).await, []);
-}
-
-async fn catches_up(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    publish(bench, &queue, (0..500).map(|number| counted(number, 1))).await;
-    let mut working = Working::on(bench, &[&queue]);
-    let mut ran = HashMap::<u64, u32>::new();
-    while ran.len() < 500 {
-        let Some(job) = working.next().await.begin() else { continue };
-        *ran.entry(number(&job)).or_default() += 1;
-        job.finish(Outcome::Done);
-    }
-    assert!(ran.values().all(|times| *times == 1), "{ran:?}");
-    working.stop().await;
-    assert_eq!(bench.read(&queue).await, []);
-}
-
-async fn forgives(bench: &mut dyn Bench) {
-    // Two workers have to die before the message is due, which takes a busy machine longer.
-    for seconds in [2, 8, 25] {
-        let queue = fresh("queue");
-        let due = SystemTime::now() + Duration::from_secs(seconds);
-        let eta = OffsetDateTime::from(due).format(&Rfc3339).expect("a time");
-        publish(bench, &queue, [with_headers(0, json!({"eta": eta})), numbered(1)]).await;
-        for _ in 0..2 {
-            let mut working = Working::on(bench, &[&queue]);
-            // The one behind it has come: it is held by now.
-            drop(working.next().await);
-            working.worker.stop_now();
-            timeout(DEADLINE, working.task).await.expect("at once").expect("no panic").expect("no error");
-        }
-        let mut working = Working::on(bench, &[&queue]);
-        let first = loop {
-            if let Some(job) = working.next().await.begin() {
-                break job;
-            }
-        };
-        // The other one has come by now, too.
-        let mut deliveries = HashMap::new();
-        let in_time = SystemTime::now() < due;
-        deliveries.insert(number(&first), first.ours().deliveries);
-        first.finish(Outcome::Done);
-        while in_time && deliveries.len() < 2 {
-            let Some(job) = working.next().await.begin() else { continue };
-            deliveries.insert(number(&job), job.ours().deliveries);
-            job.finish(Outcome::Done);
-        }
-        working.worker.stop_now();
-        timeout(DEADLINE, working.task).await.expect("at once").expect("no panic").expect("no error");
-        if in_time {
-            assert_eq!((deliveries[&0], deliveries[&1] > 0), (0, true), "{deliveries:?}");
-            return;
-        }
-    }
-    panic!("this machine is too slow to tell");
-}
-
-async fn stops(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    publish(bench, &queue, (0..20).map(numbered)).await;
-    let mut working = Working::start(WorkerConfig { least_prefetch: 4, most_prefetch: 4, ..config(bench, &[&queue]) });
-    let first = working.next().await;
-    working.worker.stop(DEADLINE);
-    let mut ran = vec![number(&first)];
-    first.finish(Outcome::Done);
-    while let Some(job) = timeout(DEADLINE, working.jobs.recv()).await.expect("in time") {
-        ran.push(number(&job));
-        job.finish(Outcome::Done);
-    }
-    working.task.await.expect("no panic").expect("no error");
-    assert!(ran.len() < 20, "it took nothing new");
-    let mut left: Vec<u64> = read(bench, &queue, 20 - ran.len()).await.iter().map(ReadMessage::number).collect();
-    left.sort_unstable();
-    assert_eq!(left, (ran.len() as u64..20).collect::<Vec<_>>());
-}
-
-async fn leaves(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    publish(bench, &queue, (0..20).map(numbered)).await;
-    let narrow = |bench: &dyn Bench| WorkerConfig { least_prefetch: 4, most_prefetch: 4, ..config(bench, &[&queue]) };
-    let mut ran = Vec::new();
-    for _ in 0..3 {
-        let mut working = Working::start(narrow(bench));
-        let first = working.next().await.begin().expect("nothing is in its way");
-        working.worker.stop(DEADLINE);
-        let mut job = Some(first);
-        while let Some(begun) = job {
-            ran.push((number(&begun), begun.ours().deliveries));
-            begun.finish(Outcome::Done);
-            let next = timeout(DEADLINE, working.jobs.recv()).await.expect("in time");
-            job = next.and_then(Job::begin);
-        }
-        timeout(DEADLINE, working.task).await.expect("in time").expect("no panic").expect("no error");
-    }
-    let mut working = Working::on(bench, &[&queue]);
-    while ran.len() < 20 {
-        let Some(job) = working.next().await.begin() else { continue };
-        ran.push((number(&job), job.ours().deliveries));
-        job.finish(Outcome::Done);
-    }
-    working.stop().await;
-    ran.sort_unstable();
-    assert_eq!(ran, (0..20).map(|number| (number, 0)).collect::<Vec<_>>());
-    assert_eq!(bench.read(&queue).await, []);
-}
-
-async fn leaves_alone(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let mut working = Working::on(bench, &[&queue]);
-    publish(bench, &queue, [numbered(0)]).await;
-    let first = working.next().await.begin().expect("nothing is in its way");
-    publish(bench, &queue, [counted(1, 2)]).await;
-    assert!(timeout(Duration::from_millis(500), working.jobs.recv()).await.is_err(), "it waits");
-    working.worker.stop(DEADLINE);
-    first.finish(Outcome::Done);
-    timeout(DEADLINE, working.task).await.expect("in time").expect("no panic").expect("no error");
-    assert!(working.jobs.recv().await.is_none(), "it does not begin any more");
-    let mut other = Working::on(bench, &[&queue]);
-    let job = other.next().await;
-    assert_eq!((number(&job), job.ours().deliveries), (1, 2));
-    job.finish(Outcome::Done);
-    other.stop().await;
-    assert_eq!(bench.read(&queue).await, []);
-}
-
-async fn gives_back(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    publish(bench, &queue, [numbered(7)]).await;
-    let mut working = Working::on(bench, &[&queue]);
-    let job = working.next().await;
-    working.worker.stop(Duration::from_millis(50));
-    timeout(DEADLINE, working.task).await.expect("it does not wait").expect("no panic").expect("no error");
-    assert_eq!(read(bench, &queue, 1).await[0].number(), 7);
-    drop(job);
 }
 
 async fn drops(bench: &mut dyn Bench) {

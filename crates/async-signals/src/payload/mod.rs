@@ -31,6 +31,8 @@ pub(crate) mod marker;
 pub mod path;
 pub(crate) mod token;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -49,7 +51,17 @@ pub fn encode<P: Serialize + ?Sized>(
     payload: &P,
     max_bytes: usize,
 ) -> Result<Bytes, EncodeError> {
-    encode::encode(signal, sender, payload, max_bytes).map(Bytes::from)
+    encode_with_place(signal, sender, payload, max_bytes).map(|(body, _)| body)
+}
+
+/// The body of a signal's task, and where its arguments stand in it: what [`Body::sent_here`] makes do with.
+pub(crate) fn encode_with_place<P: Serialize + ?Sized>(
+    signal: &str,
+    sender: &Sender,
+    payload: &P,
+    max_bytes: usize,
+) -> Result<(Bytes, Range<usize>), EncodeError> {
+    encode::encode(signal, sender, payload, max_bytes).map(|(body, place)| (Bytes::from(body), place))
 }
 
 /// What a body holds, before the payload is given its type.
@@ -72,6 +84,11 @@ impl Body {
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (signal, sender, arguments) = decode::body(bytes)?;
         Ok(Self { signal, sender, arguments })
+    }
+
+    /// What a worker would read of a body whose arguments these are: one JSON object, encoded here.
+    pub(crate) fn sent_here(signal: &str, sender: Sender, arguments: Bytes) -> Result<Self, DecodeError> {
+        Ok(Self { signal: signal.to_owned(), sender, arguments: decode::own_arguments(arguments)? })
     }
 
     /// The payload as the type that a receiver takes. Each call starts anew, so that each receiver may take another

@@ -3,7 +3,11 @@
 use std::{
     collections::HashSet,
     panic::Location,
-    sync::{Arc, Mutex, PoisonError},
+    ptr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicPtr, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -16,6 +20,7 @@ use crate::{
     celery::{Celery, MAX_MESSAGE_BYTES, Outlet, Wanted},
     delivery::Delivery,
     durability::Durability,
+    ids,
     message::Outgoing,
     payload::{self, Body},
     publisher::{PublishError, Publisher},
@@ -37,7 +42,7 @@ pub(super) struct Sending<'a, P> {
 
 enum Way {
     Broker { publisher: Arc<Publisher>, outgoing: Box<Outgoing>, durability: Durability, patience: Duration },
-    Here { body: Bytes, sender: Sender, robust: bool },
+    Here { arguments: Bytes, sender: Sender, robust: bool },
 }
 
 impl<'a, P: Serialize + DeserializeOwned + Send + 'static> Sending<'a, P> {
@@ -51,12 +56,12 @@ impl<'a, P: Serialize + DeserializeOwned + Send + 'static> Sending<'a, P> {
         let signal = options.signal;
         let app = options.app.as_ref().or_else(|| Celery::installed());
         let most = app.map_or(MAX_MESSAGE_BYTES, Celery::max_message_bytes);
-        let body = payload::encode(signal.name, &sender, payload, most)
+        let (body, place) = payload::encode_with_place(signal.name, &sender, payload, most)
             .map_err(|source| SendError::Payload { signal: signal.name, source })?;
         let Some(app) = app else {
             warn_not_configured(signal.name, Location::caller());
-            let id = options.id.unwrap_or_else(Uuid::new_v4);
-            return Ok(Self { signal, id, way: Way::Here { body, sender, robust } });
+            let id = options.id.unwrap_or_else(ids::next);
+            return Ok(Self { signal, id, way: Way::Here { arguments: body.slice(place), sender, robust } });
         };
         let publisher = match app.publisher() {
             Ok(publisher) => publisher,
@@ -76,7 +81,9 @@ impl<'a, P: Serialize + DeserializeOwned + Send + 'static> Sending<'a, P> {
 
     pub(super) async fn finish(self) -> Result<Sent, SendError> {
         let published = match self.way {
-            Way::Here { body, sender, robust } => return here(self.signal, self.id, body, sender, robust).await,
+            Way::Here { arguments, sender, robust } => {
+                return here(self.signal, self.id, arguments, sender, robust).await;
+            }
             Way::Broker { publisher, outgoing, durability: Durability::Confirmed, .. } => {
                 match publisher.send(*outgoing, None) {
                     Ok(receipt) => receipt.await,
@@ -92,8 +99,8 @@ impl<'a, P: Serialize + DeserializeOwned + Send + 'static> Sending<'a, P> {
 
     pub(super) fn finish_blocking(self) -> Result<Sent, SendError> {
         let published = match self.way {
-            Way::Here { body, sender, robust } => {
-                return block_on(here(self.signal, self.id, body, sender, robust));
+            Way::Here { arguments, sender, robust } => {
+                return block_on(here(self.signal, self.id, arguments, sender, robust));
             }
             Way::Broker { publisher, outgoing, durability: Durability::Confirmed, .. } => {
                 publisher.send(*outgoing, None).and_then(|receipt| receipt.wait())
@@ -156,7 +163,7 @@ async fn buffer(publisher: &Publisher, outgoing: Outgoing, patience: Duration) -
 async fn here<P: Serialize + DeserializeOwned + Send + 'static>(
     signal: &AsyncSignal<P>,
     id: Uuid,
-    body: Bytes,
+    arguments: Bytes,
     sender: Sender,
     robust: bool,
 ) -> Result<Sent, SendError> {
@@ -168,8 +175,8 @@ async fn here<P: Serialize + DeserializeOwned + Send + 'static>(
     if connected.is_empty() {
         return Ok(Sent { id, responses });
     }
-    let body = Body::read(&body).map_err(not_readable)?;
     let delivery = Delivery::here(id, signal.name, sender.clone());
+    let body = Body::sent_here(signal.name, sender, arguments).map_err(not_readable)?;
     let mut given = Given::new(&body, &delivery).map_err(not_readable)?;
     for connected in &connected {
         let result = connected.receiver.call(&mut given).await;
@@ -202,7 +209,11 @@ fn block_on<T: Send>(running: impl Future<Output = T> + Send) -> T {
 
 /// Says once for each place of the program that its signals run where they are sent.
 fn warn_not_configured(signal: &str, place: &'static Location<'static>) {
+    static LAST: AtomicPtr<Location<'static>> = AtomicPtr::new(ptr::null_mut());
     static SAID: Mutex<Option<HashSet<&'static Location<'static>>>> = Mutex::new(None);
+    if ptr::eq(LAST.swap(ptr::from_ref(place).cast_mut(), Ordering::Relaxed), place) {
+        return;
+    }
     if SAID.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(place) {
         tracing::warn!(
             "Celery is not configured: no Celery app is installed, so the receivers of {signal} run here, where it is \

@@ -48,6 +48,14 @@ impl Arguments {
     }
 }
 
+/// The arguments of a body that was encoded here: one object.
+pub(super) fn own_arguments(object: Bytes) -> Result<Arguments, DecodeError> {
+    let mut json = JsonReader::new(&object, Limits::receiving(object.len())).map_err(malformed)?;
+    expect(&mut json, Token::BeginObject, "its arguments are an object")?;
+    let plain = are_plain(&mut json)?;
+    Ok(Arguments { json: object, plain })
+}
+
 /// A value that is JSON by itself.
 pub(super) fn value<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError> {
     let wire = Wire::parse(json).map_err(malformed)?;
@@ -86,6 +94,13 @@ pub(super) fn body(bytes: &[u8]) -> Result<(String, Sender, Arguments), DecodeEr
 
 fn arguments(json: &mut JsonReader<'_>, bytes: &[u8]) -> Result<Arguments, DecodeError> {
     let start = json.position() - "{".len();
+    let plain = are_plain(json)?;
+    let json = bytes.get(start..json.position()).unwrap_or_default();
+    Ok(Arguments { json: Bytes::copy_from_slice(json), plain })
+}
+
+/// Goes through an object that has begun, to its end.
+fn are_plain(json: &mut JsonReader<'_>) -> Result<bool, DecodeError> {
     let (mut open, mut plain) = (1_usize, true);
     while open > 0 {
         match json.next().map_err(malformed)? {
@@ -98,8 +113,7 @@ fn arguments(json: &mut JsonReader<'_>, bytes: &[u8]) -> Result<Arguments, Decod
             None => return Err(shape("it ends too early")),
         }
     }
-    let json = bytes.get(start..json.position()).unwrap_or_default();
-    Ok(Arguments { json: Bytes::copy_from_slice(json), plain })
+    Ok(plain)
 }
 
 /// The third part may ask for tasks to be run after this one: whoever may send

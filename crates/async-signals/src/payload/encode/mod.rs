@@ -124,16 +124,18 @@ fn looks(written: &[u8]) -> &'static str {
     }
 }
 
-/// The body of a signal's task.
+/// The body of a signal's task, and where its arguments stand in it.
 pub(super) fn encode<P: Serialize + ?Sized>(
     signal: &str,
     sender: &Sender,
     payload: &P,
     max_bytes: usize,
-) -> Result<Vec<u8>, EncodeError> {
+) -> Result<(Vec<u8>, Range<usize>), EncodeError> {
     let mut encoder = Encoder::new(max_bytes);
     encoder.body(signal, sender, payload)?;
-    Ok(encoder.json.finish())
+    let (start, body) = (encoder.payload, encoder.json.finish());
+    let end = body.len() - EMBED.len();
+    Ok((body, start..end))
 }
 
 /// A value by itself.
