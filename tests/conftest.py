@@ -195,3 +195,9 @@ def make_trial(make_project: MakeProject) -> Iterator[MakeTrial]:
 def make_lasting_trial(make_lasting_project: MakeProject) -> Iterator[MakeTrial]:
     """The same, for trials that all tests of a module share."""
     yield from trials(make_lasting_project)
+
+
+@pytest.fixture
+def embedded(make_project: MakeProject, sqlite_broker: SqliteBroker) -> Project:
+    """A project on the embedded broker, for what is the same on all of them."""
+    return make_project(sqlite_broker)

@@ -186,6 +186,10 @@ class Project:
         finally:
             worker.stop()
 
+    def send(self, name: str, arguments: str = "'web'", times: int = 1) -> None:
+        """Sends a signal of the project's, so often; `arguments` are Python."""
+        self.run(f"from shopapp import signals\nfor number in range({times}): signals.{name}.send({arguments})")
+
     def run_the_last(self, worker: Worker) -> None:
         """Sends a task after everything else, and waits until a worker with one slot has run it.
 
@@ -203,6 +207,11 @@ class Project:
             yield worker
         finally:
             worker.stop()
+
+    def refusal(self, *arguments: str, app: str = "proj") -> tuple[int, str]:
+        """The exit code of a worker of ours that does not start, and what it says."""
+        done = self.python("-m", "async_signals", "-A", app, "worker", "-l", "INFO", *arguments, timeout=60)
+        return done.returncode, done.stdout + done.stderr
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """Starts the project's Python and leaves it running; whoever starts it stops it."""

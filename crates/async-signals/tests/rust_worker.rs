@@ -5,6 +5,11 @@
 
 mod servers;
 
+#[path = "rust_worker/failing.rs"]
+mod failing;
+#[path = "rust_worker/stopping.rs"]
+mod stopping;
+
 use std::{
     panic::AssertUnwindSafe,
     sync::{
@@ -70,17 +75,17 @@ type Behaviour = for<'a> fn(&'a mut dyn Bench) -> LocalBoxFuture<'a, ()>;
 const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("what is sent reaches its receivers", |bench| reaches(bench).boxed_local()),
     ("receivers are told of their message", |bench| tells(bench).boxed_local()),
-    ("all receivers run, and only those that failed are tried again", |bench| retries(bench).boxed_local()),
-    ("a receiver that panics has failed, and its worker lives", |bench| panics(bench).boxed_local()),
-    ("a message for a receiver that is gone is parked", |bench| misses(bench).boxed_local()),
-    ("what nobody here can run is parked with the reason", |bench| parks(bench).boxed_local()),
+    ("all receivers run, and only those that failed are tried again", |bench| failing::retries(bench).boxed_local()),
+    ("a receiver that panics has failed, and its worker lives", |bench| failing::panics(bench).boxed_local()),
+    ("a message for a receiver that is gone is parked", |bench| failing::misses(bench).boxed_local()),
+    ("what nobody here can run is parked with the reason", |bench| failing::parks(bench).boxed_local()),
     ("a known signal without receivers is acknowledged", |bench| unheard(bench).boxed_local()),
     ("old names are received", |bench| renamed(bench).boxed_local()),
     ("receivers wait for their time", |bench| waits(bench).boxed_local()),
     ("as many messages run at once as are asked for", |bench| at_once(bench).boxed_local()),
-    ("a stop finishes what runs and leaves the rest", |bench| stops(bench).boxed_local()),
-    ("a stop gives back what does not end in time", |bench| gives_back(bench).boxed_local()),
-    ("a worker that is dropped gives back what it has", |bench| is_dropped(bench).boxed_local()),
+    ("a stop finishes what runs and leaves the rest", |bench| stopping::stops(bench).boxed_local()),
+    ("a stop gives back what does not end in time", |bench| stopping::gives_back(bench).boxed_local()),
+    ("a worker that is dropped gives back what it has", |bench| stopping::is_dropped(bench).boxed_local()),
     ("what is sent in the background arrives", |bench| background(bench).boxed_local()),
     ("a wrong password ends the worker", |bench| wrong_password(bench).boxed_local()),
 ];
@@ -251,121 +256,6 @@ fn soon(max: u32) -> RetryPolicy {
     RetryPolicy { max, base: 0.05, factor: 1.0, cap: 1.0, jitter: false }
 }
 
-async fn retries(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let signal = leaked(signal().retry(soon(1)));
-    let (tell, mut told) = telling();
-    let tell = |name: &'static str, fails: bool| {
-        let tell = tell.clone();
-        move |_: OrderPlaced, delivery: Delivery| {
-            let _ = tell.send((name, delivery.attempt));
-            if fails { Err("no mail server") } else { Ok(()) }
-        }
-    };
-    signal.connect_with(tell("email", true), Connect::new().dispatch_uid("shop.email"));
-    signal.connect_with(tell("never", true), Connect::new().no_retry());
-    signal.connect_with(tell("audit", false), Connect::new().name("shop.audit"));
-    signal.connect_with(tell("stock", true), Connect::new().name("shop.stock").retry(soon(2)));
-    let celery = celery(bench, &queue);
-    let sent = signal.options().via(&celery).send(Sender::NONE, &order(0)).await.expect("sent");
-    // One lane: what they tell comes in their order.
-    let working = Working::start(Worker::builder(&celery).concurrency(1));
-    let expected = [("email", 1), ("never", 1), ("audit", 1), ("stock", 1), ("email", 2), ("stock", 2), ("stock", 3)];
-    for expected in expected {
-        assert_eq!(told.next().await, expected);
-    }
-    let mut dead = read(bench, &format!("{queue}.dead"), 2).await;
-    dead.sort_by_key(|dead| Ours::of(&dead.headers).attempt);
-    for (dead, receiver) in dead.iter().zip(["shop.email", "shop.stock"]) {
-        assert_eq!(dead.correlation_id, Some(sent.id.to_string()));
-        assert_eq!(parked(dead)["kind"], "ReceiversFailed");
-        assert_eq!(parked(dead)["failures"], json!([{"receiver": receiver, "error": "no mail server"}]));
-    }
-    working.stop().await;
-    assert_eq!(bench.read(&queue).await, []);
-}
-
-async fn panics(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let signal = leaked(signal());
-    let (tell, mut told) = telling();
-    let panics = |order: OrderPlaced| assert_ne!(order.order_id, 0, "out of paper");
-    signal.connect_with(panics, Connect::new().dispatch_uid("shop.print").retry(soon(0)));
-    signal.connect(move |order: OrderPlaced| {
-        let _ = tell.send(order.order_id);
-    });
-    let celery = celery(bench, &queue);
-    for number in 0..2 {
-        signal.options().via(&celery).send(Sender::NONE, &order(number)).await.expect("sent");
-    }
-    let working = Working::start(Worker::builder(&celery).concurrency(1));
-    assert_eq!((told.next().await, told.next().await), (0, 1), "its neighbour and its lane go on");
-    let dead = read(bench, &format!("{queue}.dead"), 1).await;
-    let error = parked(&dead[0])["failures"][0]["error"].to_string();
-    assert!(error.contains("panicked") && error.contains("out of paper"), "{error}");
-    working.stop().await;
-}
-
-async fn misses(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let signal = leaked(signal());
-    let (tell, mut told) = telling();
-    let policy = Connect::new().dispatch_uid("shop.email").retry(soon(9));
-    let attempts = tell.clone();
-    signal.connect_with(
-        move |_: OrderPlaced, delivery: Delivery| {
-            // As if the program were another one by the next time.
-            signal.disconnect("shop.email");
-            let _ = attempts.send(delivery.attempt);
-            Err("no mail server")
-        },
-        policy,
-    );
-    signal.connect(move |_: OrderPlaced, delivery: Delivery| {
-        let _ = tell.send(delivery.attempt);
-    });
-    let celery = celery(bench, &queue);
-    signal.options().via(&celery).send(Sender::NONE, &order(0)).await.expect("sent");
-    let working = Working::start(Worker::builder(&celery));
-    assert_eq!((told.next().await, told.next().await), (1, 1));
-    let dead = read(bench, &format!("{queue}.dead"), 1).await;
-    assert_eq!(parked(&dead[0])["kind"], "UnknownReceiver");
-    assert_eq!(parked(&dead[0])["failures"][0]["receiver"], "shop.email");
-    working.stop().await;
-    assert!(told.0.try_recv().is_err(), "the other one ran once");
-}
-
-async fn parks(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let signal = leaked(signal());
-    let (tell, mut told) = telling();
-    signal.connect(move |order: OrderPlaced| {
-        let _ = tell.send(order.order_id);
-    });
-    let celery = celery(bench, &queue);
-    let unknown = AsyncSignal::<OrderPlaced>::new(name());
-    unknown.options().via(&celery).send(Sender::NONE, &order(0)).await.expect("sent");
-    let bodies = [
-        "[[".to_owned(),
-        format!(r#"[["{}", null], {{"order_id": "five"}}, {{}}]"#, signal.name()),
-        format!(r#"[["{}", null], {{}}, {{"callbacks": null, "chain": null}}]"#, signal.name()),
-    ];
-    for body in bodies {
-        publish(bench, &queue, Message { body: Bytes::from(body), ..numbered(0) }).await;
-    }
-    signal.options().via(&celery).send(Sender::NONE, &order(1)).await.expect("sent");
-    let working = Working::start(Worker::builder(&celery));
-    assert_eq!(told.next().await, 1);
-    let dead = read(bench, &format!("{queue}.dead"), 4).await;
-    let mut kinds: Vec<_> = dead.iter().map(|dead| parked(dead)["kind"].as_str().map(str::to_owned)).collect();
-    kinds.sort();
-    let kinds: Vec<_> = kinds.iter().map(Option::as_deref).collect();
-    assert_eq!(kinds, [Some("Malformed"), Some("Malformed"), Some("Malformed"), Some("UnknownSignal")]);
-    assert!(dead.iter().any(|dead| parked(dead)["reason"].to_string().contains(unknown.name())));
-    working.stop().await;
-    assert_eq!(bench.read(&queue).await, []);
-}
-
 async fn unheard(bench: &mut dyn Bench) {
     let queue = fresh("queue");
     let (signal, last) = (leaked(signal()), leaked(signal()));
@@ -446,81 +336,6 @@ async fn at_once(bench: &mut dyn Bench) {
 }
 
 /// A signal whose receiver says that it began, and ends when it is let go.
-fn held(signal: &'static AsyncSignal<OrderPlaced>) -> (Told<u64>, &'static tokio::sync::Semaphore) {
-    let gate = leaked(tokio::sync::Semaphore::new(0));
-    let (tell, told) = telling();
-    signal.connect(move |order: OrderPlaced| {
-        let tell = tell.clone();
-        async move {
-            let _ = tell.send(order.order_id);
-            gate.acquire().await.expect("never closed").forget();
-        }
-    });
-    (told, gate)
-}
-
-async fn stops(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let signal = leaked(signal());
-    let (mut told, gate) = held(signal);
-    let celery = celery(bench, &queue);
-    for number in 0..200 {
-        signal.options().via(&celery).send(Sender::NONE, &order(number)).await.expect("sent");
-    }
-    let working = Working::start(Worker::builder(&celery).concurrency(1).prefetch(2).stop_timeout(DEADLINE));
-    let mut ran = vec![told.next().await];
-    let stopping = working.stop();
-    tokio::pin!(stopping);
-    // One at a time goes on: the stop is heard long before all of them have run.
-    gate.add_permits(1);
-    loop {
-        tokio::select! {
-            () = &mut stopping => break,
-            number = told.next() => {
-                ran.push(number);
-                gate.add_permits(1);
-            }
-        }
-    }
-    let left = bench.read(&queue).await;
-    assert!(ran.len() < 200, "it took what was there all the same");
-    assert_eq!(ran.len() + left.len(), 200, "each ran or is there");
-    assert!(left.iter().all(|left| left.headers.get("redelivered").is_none()));
-}
-
-async fn gives_back(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let signal = leaked(signal());
-    let (mut told, gate) = held(signal);
-    let celery = celery(bench, &queue);
-    let sent = signal.options().via(&celery).send(Sender::NONE, &order(7)).await.expect("sent");
-    let working = Working::start(Worker::builder(&celery).stop_timeout(Duration::from_millis(50)));
-    assert_eq!(told.next().await, 7);
-    working.stop().await;
-    let again = Working::start(Worker::builder(&celery));
-    assert_eq!(told.next().await, 7, "the next worker has it");
-    gate.add_permits(1);
-    again.stop().await;
-    assert_eq!(bench.read(&queue).await, [], "{}", sent.id);
-}
-
-async fn is_dropped(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let signal = leaked(signal());
-    let (mut told, gate) = held(signal);
-    let celery = celery(bench, &queue);
-    signal.options().via(&celery).send(Sender::NONE, &order(7)).await.expect("sent");
-    let working = Working::start(Worker::builder(&celery));
-    assert_eq!(told.next().await, 7);
-    working.task.abort();
-    assert!(working.task.await.expect_err("it was dropped").is_cancelled());
-    let again = Working::start(Worker::builder(&celery));
-    assert_eq!(told.next().await, 7, "the next worker has it");
-    gate.add_permits(1);
-    again.stop().await;
-    assert_eq!(bench.read(&queue).await, []);
-}
-
 async fn background(bench: &mut dyn Bench) {
     let queue = fresh("queue");
     let signal = leaked(signal().durability(Durability::Background));
