@@ -46,7 +46,7 @@ class AsyncSignal(Signal):
         on_commit: Whether a send inside a transaction waits for the commit.
         priority: The priority of the signal's tasks, 0 to 255 (0 to 9 on Redis).
         expires: After how many seconds a worker leaves the signal alone.
-        on_missing: What a worker does about a model instance that is gone by then: ``"raise"`` fails the task,
+        on_missing: What a worker does about a model instance that is gone by then: ``"raise"`` parks the message,
             ``"skip"`` calls no receiver, ``"none"`` passes None.
         retry: How a worker tries receivers again that failed, for those that do not say:
             ``{"max": 5, "base": 1, "factor": 2, "cap": 3600, "jitter": True, "on": (ConnectionError,)}``.

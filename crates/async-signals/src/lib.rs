@@ -4,7 +4,8 @@
 //!
 //! In the order in which a signal passes them:
 //!
-//! 1. [`signal`]: [`AsyncSignal`], what a program sends with; [`signals`]: those that come with the crate.
+//! 1. [`signal`]: [`AsyncSignal`], what a program sends with; [`signals`]: those that come with the crate;
+//!    [`durability`], [`sent`]: how sure a send is, and what it returns.
 //! 2. [`celery`]: [`Celery`], the app that it goes through: which broker, which queue.
 //! 3. [`sender`], [`payload`], [`types`]: who says that it happened and what is said, as the body of a task and back.
 //! 4. [`message`]: what a send means, before any bytes.

@@ -39,7 +39,7 @@ pub struct Panicked {
 ///
 /// It returns nothing, or a `Result<(), E>` whose error converts into a
 /// [`BoxError`]. A plain function must not block for long where it shares a
-/// thread with others: in a worker it holds up one of its lanes.
+/// thread with others: in a worker it holds up a thread of the program's runtime.
 ///
 /// `Marker` is found by the compiler. The types of a closure's arguments have to be written.
 #[diagnostic::on_unimplemented(

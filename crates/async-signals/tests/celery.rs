@@ -4,12 +4,13 @@
 use std::time::{Duration, SystemTime};
 
 use async_signals::{
-    AsyncSignal, Celery, ConfigError, Durability, SendError, Sender,
+    AsyncSignal, Celery, ConfigError, Durability, SendError, Sender, Worker,
     broker::{BrokerError, BrokerUrl, memory::Memory},
     celery::TraceContext,
     message::{Exchange, Headers, Message, Properties, Queue},
     protocol::time,
     publisher::PublishError,
+    worker::WorkerError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -118,6 +119,21 @@ async fn signals_go_where_they_are_routed() {
     match BLOG.options().via(&celery).send(Sender::NONE, &ORDER).await {
         Err(SendError::UnknownQueue { signal, queue }) => assert_eq!((signal, &*queue), (BLOG.name(), "rest")),
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_queue_has_a_name() {
+    let celery = Celery::new("memory://celery-names").expect("a URL");
+    for name in ["", "a\nb", &"x".repeat(256)] {
+        match ORDER_PLACED.options().via(&celery).queue(name).send(Sender::NONE, &ORDER).await {
+            Err(SendError::QueueName { queue, .. }) => assert_eq!(queue, name),
+            other => panic!("{other:?}"),
+        }
+        match Worker::builder(&celery).queues([name]).run_until(std::future::ready(())).await {
+            Err(WorkerError::QueueName { name: refused }) => assert_eq!(refused, name),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Brokers, behind one small trait.
+//! Brokers, behind two small traits: what publishes, and what takes.
 //!
-//! A [`Broker`] is one live connection that moves bytes and knows no signal.
+//! A [`Broker`] is one live connection that moves bytes and knows no signal; a [`Consumer`] is the other half.
 //! It never reconnects by itself: when a publish says
 //! [`BrokerError::is_disconnect`], the [publisher](crate::publisher) drops it
 //! and connects anew, to the next URL where there are several.

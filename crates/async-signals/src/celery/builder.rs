@@ -84,7 +84,7 @@ impl fmt::Debug for CeleryBuilder {
 
 impl CeleryBuilder {
     /// The broker: `amqp://`, `amqps://`, `redis://`, `rediss://`,
-    /// `sqla+sqlite:///file` or `memory://`; several with `;` between them are
+    /// `valkey://`, `valkeys://`, `sqla+sqlite:///file` or `memory://`; several with `;` between them are
     /// tried in turn.
     pub fn broker_url(mut self, url: impl Into<String>) -> Self {
         self.urls.both = Some(url.into());
@@ -112,7 +112,7 @@ impl CeleryBuilder {
 
     /// What Celery's environment variables say: `CELERY_BROKER_URL`,
     /// `CELERY_BROKER_WRITE_URL` and `CELERY_BROKER_READ_URL`. As in Celery they
-    /// win over what is in the code; a URL that is given after this wins over them.
+    /// win over what is in the code; a URL that is given after this wins over the one of its name.
     pub fn env(mut self) -> Self {
         let get = |name: &str| std::env::var(name).ok().filter(|url| !url.trim().is_empty());
         self.urls.both = get("CELERY_BROKER_URL").or(self.urls.both);
@@ -281,7 +281,7 @@ impl CeleryBuilder {
     }
 }
 
-pub(super) fn is_queue_name(name: &str) -> bool {
+pub(crate) fn is_queue_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::builder::is_queue_name;
 pub use self::{builder::CeleryBuilder, error::ConfigError, trace::TraceContext};
 pub(crate) use self::{
     builder::MAX_MESSAGE_BYTES,
@@ -188,11 +189,11 @@ impl Celery {
     }
 
     /// Waits until the broker has everything that was sent in the background
-    /// before. Whether it has, by then.
+    /// before.
     ///
     /// # Errors
     ///
-    /// [`PublishError`].
+    /// [`PublishError`] if it does not within `timeout`; what is left is still on its way.
     pub async fn flush(&self, timeout: Duration) -> Result<(), PublishError> {
         let publisher = self.0.publisher.read().unwrap_or_else(PoisonError::into_inner).clone();
         match publisher.filter(|publisher| publisher.is_ours()) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{App, Celery, TraceContext};
+use super::{App, Celery, TraceContext, is_queue_name};
 use crate::{
     message::{Headers, Message, Outgoing, Properties, Route},
     protocol::{
@@ -43,6 +43,9 @@ impl Celery {
     pub(crate) fn outlet(&self, wanted: &Wanted<'_>) -> Result<Outlet, SendError> {
         let config = &self.0.config;
         let name = wanted.queue.unwrap_or_else(|| self.queue_for(wanted.signal));
+        if !is_queue_name(name) {
+            return Err(SendError::QueueName { signal: wanted.signal, queue: name.to_owned() });
+        }
         if !config.create_missing_queues && !config.queues.contains_key(name) {
             return Err(SendError::UnknownQueue { signal: wanted.signal, queue: name.to_owned() });
         }

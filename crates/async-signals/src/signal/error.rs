@@ -46,6 +46,17 @@ pub enum SendError {
         /// The queue.
         queue: String,
     },
+    /// A queue's name that no broker takes.
+    #[error(
+        "signal {signal} cannot go to a queue named {queue:?}: a name has to have 1 to 255 bytes and no control \
+         characters"
+    )]
+    QueueName {
+        /// The signal's name.
+        signal: &'static str,
+        /// The queue's.
+        queue: String,
+    },
     /// Its eta is beyond the year 9999, which no message can say.
     #[error("signal {signal} would never be due: its eta is beyond the year 9999")]
     NeverDue {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
-    celery::Celery,
+    celery::{self, Celery},
     connection::ConnectError,
     follow::Failure,
     registry::{self, DuplicateSignal},
@@ -32,6 +32,12 @@ pub enum WorkerError {
     /// Two signals have one name.
     #[error(transparent)]
     Duplicate(#[from] DuplicateSignal),
+    /// A queue's name that no broker takes.
+    #[error("{name:?} is no name for a queue: it has to have 1 to 255 bytes and no control characters")]
+    QueueName {
+        /// The name.
+        name: String,
+    },
     /// The operating system gives no thread.
     #[error("the worker has no thread of its own: {0}")]
     Thread(#[from] io::Error),
@@ -202,6 +208,9 @@ impl WorkerBuilder {
     pub async fn run_until<T>(self, shutdown: impl Future<Output = T>) -> Result<(), WorkerError> {
         registry::link()?;
         self.registered.clone()?;
+        if let Some(name) = self.queues.iter().find(|name| !celery::is_queue_name(name)) {
+            return Err(WorkerError::QueueName { name: name.clone() });
+        }
         let lanes = Arc::new(Lanes::new(self.on_outcome.clone()));
         let (core, running) = Worker::new(self.config(), lanes.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

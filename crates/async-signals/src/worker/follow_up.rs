@@ -1,6 +1,6 @@
 //! Publishing what follows a message, for as long as that takes.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
@@ -69,7 +69,7 @@ impl FollowUp {
                 {
                     break;
                 }
-                observer.hindered(&outgoing.message.properties.correlation_id, &queue, &Shown(&error));
+                observer.hindered(&outgoing.message.properties.correlation_id, &queue, &error);
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -95,12 +95,4 @@ fn is_not_permitted(error: &PublishError) -> bool {
 fn undeclared(outgoing: Outgoing) -> Outgoing {
     let route = Route { declare: Vec::new(), ..(*outgoing.route).clone() };
     Outgoing { route: Arc::new(route), ..outgoing }
-}
-
-struct Shown<'a>(&'a PublishError);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)
-    }
 }

@@ -2,7 +2,6 @@
 //!
 //! One task does everything in turn, so that the state of a message is in one
 //! place. Nothing in it waits for anything but its own `select!`.
-
 //!
 //! - `suspects`: messages that were delivered before, each of which runs alone.
 //! - `outcomes`: what becomes of a message that has ended, and of one that must not begin.
