@@ -131,7 +131,7 @@ async fn a_queue_has_a_name() {
             other => panic!("{other:?}"),
         }
         match Worker::builder(&celery).queues([name]).run_until(std::future::ready(())).await {
-            Err(WorkerError::QueueName { name: refused }) => assert_eq!(refused, name),
+            Err(WorkerError::Config(ConfigError::QueueName { name: refused })) => assert_eq!(refused, name),
             other => panic!("{other:?}"),
         }
     }

@@ -254,9 +254,7 @@ impl CeleryBuilder {
             queues.insert(queue.name.clone(), queue);
         }
         let names = queues.keys().chain([&self.default_queue]).chain(self.routes.iter().map(|(_, queue)| queue));
-        if let Some(name) = names.into_iter().find(|name| !is_queue_name(name)) {
-            return Err(ConfigError::QueueName { name: name.clone() });
-        }
+        names.into_iter().try_for_each(|name| check_queue_name(name))?;
         let mut publishing = PublisherConfig::new(writing);
         publishing.timeout = self.publish_timeout;
         (publishing.buffer_messages, publishing.buffer_bytes, publishing.buffer_timeout) = self.buffer;
@@ -281,8 +279,12 @@ impl CeleryBuilder {
     }
 }
 
-pub(crate) fn is_queue_name(name: &str) -> bool {
+pub(super) fn is_queue_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+pub(crate) fn check_queue_name(name: &str) -> Result<(), ConfigError> {
+    if is_queue_name(name) { Ok(()) } else { Err(ConfigError::QueueName { name: name.to_owned() }) }
 }
 
 /// Says in the log what no sender waits for.

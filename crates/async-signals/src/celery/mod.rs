@@ -15,10 +15,9 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::builder::is_queue_name;
 pub use self::{builder::CeleryBuilder, error::ConfigError, trace::TraceContext};
 pub(crate) use self::{
-    builder::MAX_MESSAGE_BYTES,
+    builder::{MAX_MESSAGE_BYTES, check_queue_name},
     outlet::{Outlet, Wanted},
 };
 use crate::{

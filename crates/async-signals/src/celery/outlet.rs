@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{App, Celery, TraceContext, is_queue_name};
+use super::{App, Celery, TraceContext, builder::is_queue_name};
 use crate::{
     message::{Headers, Message, Outgoing, Properties, Route},
     protocol::{

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
-    celery::{self, Celery},
+    celery::{self, Celery, ConfigError},
     connection::ConnectError,
     follow::Failure,
     registry::{self, DuplicateSignal},
@@ -32,12 +32,9 @@ pub enum WorkerError {
     /// Two signals have one name.
     #[error(transparent)]
     Duplicate(#[from] DuplicateSignal),
-    /// A queue's name that no broker takes.
-    #[error("{name:?} is no name for a queue: it has to have 1 to 255 bytes and no control characters")]
-    QueueName {
-        /// The name.
-        name: String,
-    },
+    /// What the worker is to be, and cannot: a queue's name that no broker takes.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The operating system gives no thread.
     #[error("the worker has no thread of its own: {0}")]
     Thread(#[from] io::Error),
@@ -208,9 +205,7 @@ impl WorkerBuilder {
     pub async fn run_until<T>(self, shutdown: impl Future<Output = T>) -> Result<(), WorkerError> {
         registry::link()?;
         self.registered.clone()?;
-        if let Some(name) = self.queues.iter().find(|name| !celery::is_queue_name(name)) {
-            return Err(WorkerError::QueueName { name: name.clone() });
-        }
+        self.queues.iter().try_for_each(|name| celery::check_queue_name(name))?;
         let lanes = Arc::new(Lanes::new(self.on_outcome.clone()));
         let (core, running) = Worker::new(self.config(), lanes.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
