@@ -98,6 +98,30 @@ async fn a_changed_prefetch_leaves_order_and_unsettled_messages_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn order_holds_while_the_prefetch_changes_again_and_again() {
+    let server = server!();
+    let (queue, observer) = (fresh("q"), Observer::new(server).await);
+    let consumer = consume(server, &queue, 8).await;
+    observer.publish_numbers(&queue, 0..2000).await;
+    let changing = tokio::spawn({
+        let consumer = consumer.clone();
+        async move {
+            for count in [1, 16, 2, 8].into_iter().cycle() {
+                soon(consumer.prefetch(count)).await.expect("changed");
+            }
+        }
+    });
+    let (mut came, mut done) = (Vec::new(), Vec::new());
+    while came.len() < 2000 {
+        let taken = take(&consumer, &done, 4).await;
+        came.extend(numbers(&taken));
+        done = tags(&taken);
+    }
+    changing.abort();
+    assert_eq!(came, (0..2000).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn prefetch_may_change_while_somebody_waits() {
     let server = server!();
     let (queue, observer) = (fresh("q"), Observer::new(server).await);

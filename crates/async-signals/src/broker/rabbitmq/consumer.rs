@@ -209,6 +209,7 @@ impl RabbitMqConsumer {
         let consume_anew = async {
             limit(&self.channel, prefetch).await?;
             for (queue, tag) in self.queues.iter().zip(tags) {
+                self.deliveries().expect(queue.as_str());
                 let consumer = consume(&self.channel, queue.clone(), tag).await?;
                 let old = self.deliveries().replace(queue.as_str(), consumer);
                 for tag in old {

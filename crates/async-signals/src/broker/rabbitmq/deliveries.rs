@@ -34,6 +34,9 @@ struct Source {
     streams: Vec<Stream>,
     /// What came through several streams at once, in its order.
     ahead: VecDeque<Delivery>,
+    /// A new consumer is under way. Until its stream is here, what the present ones are pushed may
+    /// come after what that one was pushed.
+    expecting: bool,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl Deliveries {
             queue,
             streams: vec![Stream { consumer, retired: false }],
             ahead: VecDeque::new(),
+            expecting: false,
         };
         Self { sources: consumers.into_iter().map(source).collect(), turn: 0, taker: None, interrupted: false }
     }
@@ -108,12 +112,24 @@ impl Deliveries {
         paused.flat_map(Source::retire).collect()
     }
 
+    /// A queue's new consumer is about to be asked for: only what is here by
+    /// now is handed out before [`replace`](Self::replace) says that it has come.
+    pub(super) fn expect(&mut self, queue: &str) {
+        let Some(source) = self.sources.iter_mut().find(|source| &*source.queue == queue) else { return };
+        // A consumer that the broker has cancelled says so again when it is read next.
+        let _ = source.merge(&mut Context::from_waker(Waker::noop()));
+        source.expecting = true;
+        // Its streams have forgotten whom they were to wake.
+        self.wake();
+    }
+
     /// Puts a queue's new consumer in the place of its old one, whose stream
     /// is read to its end. Returns the tags of those that are to be cancelled now.
     pub(super) fn replace(&mut self, queue: &str, consumer: lapin::Consumer) -> Vec<ShortString> {
         let Some(source) = self.sources.iter_mut().find(|source| &*source.queue == queue) else { return Vec::new() };
         let mut cancel = source.retire();
         source.streams.push(Stream { consumer, retired: false });
+        source.expecting = false;
         if self.interrupted {
             cancel.extend(source.retire());
         }
@@ -141,14 +157,14 @@ impl Deliveries {
 
 impl Source {
     fn next(&mut self, context: &mut Context<'_>) -> Result<Option<Delivery>, Cancelled> {
-        if self.streams.len() > 1 {
+        if self.streams.len() > 1 && !self.expecting {
             self.merge(context)?;
         }
         if let Some(delivery) = self.ahead.pop_front() {
             return Ok(Some(delivery));
         }
-        if self.streams.len() > 1 {
-            // What has come to the newest since then may have followed on what has come to an older one.
+        if self.streams.len() > 1 || self.expecting {
+            // What comes to one of them now may follow on what comes to another.
             return Ok(None);
         }
         match self.streams.last_mut() {
@@ -166,25 +182,27 @@ impl Source {
     }
 
     /// Brings what came through several streams into the order in which it was
-    /// pushed. The newest stream is read first: whatever was pushed before a
-    /// delivery found there is by then in an older one.
+    /// pushed. While one stream is read, the others go on: nothing is missing
+    /// below what was found only when a look at all of them finds no more.
     fn merge(&mut self, context: &mut Context<'_>) -> Result<(), Cancelled> {
-        for index in (0..self.streams.len()).rev() {
-            let stream = &mut self.streams[index];
-            loop {
-                match stream.next(context) {
-                    Poll::Ready(Some(delivery)) => self.ahead.push_back(delivery),
-                    Poll::Pending => break,
-                    Poll::Ready(None) if stream.retired => {
-                        self.streams.remove(index);
-                        break;
-                    }
-                    Poll::Ready(None) => return Err(Cancelled(self.queue.clone())),
-                }
-            }
-        }
+        while self.collect(context)? {}
         self.ahead.make_contiguous().sort_by_key(|delivery| delivery.delivery_tag);
         Ok(())
+    }
+
+    /// Reads each stream once, as far as it goes, and tells whether there was anything.
+    fn collect(&mut self, context: &mut Context<'_>) -> Result<bool, Cancelled> {
+        let before = self.ahead.len();
+        let mut index = 0;
+        while let Some(stream) = self.streams.get_mut(index) {
+            match stream.next(context) {
+                Poll::Ready(Some(delivery)) => self.ahead.push_back(delivery),
+                Poll::Pending => index += 1,
+                Poll::Ready(None) if stream.retired => drop(self.streams.remove(index)),
+                Poll::Ready(None) => return Err(Cancelled(self.queue.clone())),
+            }
+        }
+        Ok(self.ahead.len() > before)
     }
 
     fn retire(&mut self) -> Vec<ShortString> {
