@@ -238,17 +238,18 @@ fn soon(max: u32) -> RetryPolicy {
 
 async fn runs_all(bench: &mut dyn Bench) {
     let queue = fresh("queue");
-    publish(bench, &queue, (0..500).map(numbered)).await;
+    // So many that the worker comes to take as many at once as it ever does.
+    publish(bench, &queue, (0..4000).map(numbered)).await;
     let mut working = Working::on(bench, &[&queue]);
-    for expected in 0..500 {
+    for expected in 0..4000 {
         let job = working.next().await;
         assert_eq!((number(&job), &*job.queue, job.is_signal(), job.redelivered), (expected, &*queue, true, false));
         assert_eq!(job.id(), job.incoming().properties.correlation_id);
         job.finish(Outcome::Done);
     }
-    publish(bench, &queue, [numbered(500)]).await;
+    publish(bench, &queue, [numbered(4000)]).await;
     let last = working.next().await;
-    assert_eq!(number(&last), 500);
+    assert_eq!(number(&last), 4000);
     last.finish(Outcome::Done);
     working.stop().await;
 }

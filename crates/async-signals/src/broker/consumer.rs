@@ -91,6 +91,20 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     /// doing it twice does no harm.
     fn take<'a>(&'a self, done: &'a [Tag], limit: usize) -> BoxFuture<'a, Result<Vec<Taken>, BrokerError>>;
 
+    /// Whether [`Consumer::take_ready`] may be asked for again before it has
+    /// answered: the broker then looks for messages while earlier ones are read.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
+    /// As [`Consumer::take`], but takes what is there and does not wait for
+    /// messages. Where requests [overlap](Consumer::overlaps) they are sent when
+    /// they are first polled, and carried out in that order once [`Consumer::take`]
+    /// has been answered.
+    fn take_ready<'a>(&'a self, done: &'a [Tag], limit: usize) -> BoxFuture<'a, Result<Vec<Taken>, BrokerError>> {
+        self.take(done, limit)
+    }
+
     /// Acknowledges messages: they are gone. Tags of an earlier connection
     /// that the broker took back with it are left alone.
     fn acknowledge<'a>(&'a self, tags: &'a [Tag]) -> BoxFuture<'a, Result<(), BrokerError>>;

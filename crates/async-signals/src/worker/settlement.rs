@@ -3,7 +3,7 @@
 //! A tag stays until the broker has confirmed what it was told, so that it is
 //! told again over the next connection.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
@@ -58,8 +58,8 @@ pub(super) struct Settlements {
     waiting: Batch,
     /// Since when an acknowledgement waits.
     since: Option<Instant>,
-    /// Acknowledgements that go with the take that is under way.
-    with_take: Vec<Tag>,
+    /// Acknowledgements that go with the takes that are under way, the oldest first.
+    with_takes: VecDeque<Vec<Tag>>,
     under_way: Batch,
 }
 
@@ -92,16 +92,21 @@ impl Settlements {
         self.since.map(|since| since + AFTER)
     }
 
-    /// What goes with a take that begins now. There is none under way.
-    pub(super) fn begin_take(&mut self) -> Vec<Tag> {
-        self.since = None;
-        self.with_take = std::mem::take(&mut self.waiting.done);
-        self.with_take.clone()
+    /// What goes with a take that begins now: all acknowledgements that wait, unless they are `urgent`.
+    pub(super) fn begin_take(&mut self, urgent: bool) -> Vec<Tag> {
+        let mut done = Vec::new();
+        // A take may last until a message comes.
+        if !urgent {
+            self.since = None;
+            done = std::mem::take(&mut self.waiting.done);
+        }
+        self.with_takes.push_back(done.clone());
+        done
     }
 
-    /// The take was answered.
+    /// The oldest take was answered.
     pub(super) fn taken(&mut self) {
-        self.with_take.clear();
+        self.with_takes.pop_front();
     }
 
     /// All that waits, to be told now. Nothing else is being told.
@@ -121,7 +126,7 @@ impl Settlements {
     /// taken them all back.
     pub(super) fn lost(&mut self, keeps: bool) {
         let mut under_way = std::mem::take(&mut self.under_way);
-        under_way.done.append(&mut self.with_take);
+        under_way.done.extend(self.with_takes.drain(..).flatten());
         if keeps {
             self.waiting.append(&mut under_way);
             self.since = (!self.waiting.done.is_empty()).then(Instant::now);
@@ -133,10 +138,10 @@ impl Settlements {
 
     /// Everything whose settlement the broker has not confirmed.
     pub(super) fn tags(&self) -> impl Iterator<Item = Tag> {
-        self.waiting.tags().chain(self.under_way.tags()).chain(self.with_take.iter().copied())
+        self.waiting.tags().chain(self.under_way.tags()).chain(self.with_takes.iter().flatten().copied())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.under_way.is_empty() && self.with_take.is_empty()
+        self.waiting.is_empty() && self.under_way.is_empty() && self.with_takes.is_empty()
     }
 }

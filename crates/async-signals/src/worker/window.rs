@@ -52,6 +52,11 @@ impl Window {
         if self.active * 2 > self.size { 0 } else { self.size - self.active }
     }
 
+    /// How many fit into it beside so many that are about to come.
+    pub(super) fn room_beside(&self, coming: usize) -> usize {
+        self.size.saturating_sub(self.active + coming)
+    }
+
     pub(super) fn begun(&mut self, count: usize, now: Instant) {
         if self.active == 0 {
             self.since = now;

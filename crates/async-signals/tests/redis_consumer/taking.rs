@@ -1,5 +1,9 @@
 //! Order, priorities, fairness, and how it all lies in Redis.
 
+use std::collections::VecDeque;
+
+use futures_util::FutureExt;
+
 use super::*;
 
 #[tokio::test]
@@ -80,22 +84,36 @@ async fn many_at_once() {
 }
 
 #[tokio::test]
-async fn order_is_kept_while_there_is_plenty() {
+async fn requests_that_overlap_are_carried_out_in_their_order() {
     let Some(redis) = Redis::start(&["--appendonly", "no"]) else { return };
     let consumer = open(&redis, "me", &["q"]).await;
     publish(&redis, "q", (0..250).map(|number| (number, 0))).await;
     publish(&redis, "q", (250..500).map(|number| (number, 0))).await;
-    let (mut seen, mut done, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    assert!(consumer.overlaps());
+    let request = |done: Vec<Tag>| {
+        let consumer = consumer.clone();
+        let mut request = async move { consumer.take_ready(&done, 90).await }.boxed();
+        assert!((&mut request).now_or_never().is_none(), "it is sent, and not answered yet");
+        request
+    };
+    // The server has to know the script.
+    let first = take(&*consumer, &[], 10).await;
+    let (mut seen, mut all) = (numbers(&first), tags(&first));
+    let mut requests = VecDeque::from([request(tags(&first)), request(Vec::new())]);
     while seen.len() < 500 {
-        let taken = take(&*consumer, &done, 90).await;
+        let first = requests.pop_front().expect("a request");
+        let taken = in_time(first).await.expect("messages");
         assert!(taken.len() <= 90);
-        assert_eq!(unacked(&redis).len(), taken.len());
-        done = tags(&taken);
         all.extend(tags(&taken));
         seen.extend(numbers(&taken));
+        requests.push_back(request(tags(&taken)));
     }
     assert_eq!(seen, (0..500).collect::<Vec<_>>());
     assert!(all.is_sorted_by(|one, other| one < other), "later ones are higher");
+    for request in requests {
+        assert!(in_time(request).await.expect("an answer").is_empty(), "nobody waits for messages");
+    }
+    assert_eq!(unacked(&redis).len(), 0);
 }
 
 #[tokio::test]

@@ -172,6 +172,15 @@ impl Consumer for RedisConsumer {
         self.take_some(done, limit).boxed()
     }
 
+    fn overlaps(&self) -> bool {
+        true
+    }
+
+    // A server that has forgotten the script is asked anew, out of turn.
+    fn take_ready<'a>(&'a self, done: &'a [Tag], limit: usize) -> BoxFuture<'a, Result<Vec<Taken>, BrokerError>> {
+        self.taking.round(&self.session, done, limit).boxed()
+    }
+
     fn acknowledge<'a>(&'a self, tags: &'a [Tag]) -> BoxFuture<'a, Result<(), BrokerError>> {
         self.settle(tags).boxed()
     }

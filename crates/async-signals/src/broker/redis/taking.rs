@@ -1,15 +1,11 @@
-//! Taking messages: one round trip for each round.
-//!
-//! While there is plenty, a round is a few runs of the script, sent together:
-//! the messages of one are read while the server goes on with the next.
+//! Taking messages: one run of a script, and one round trip, for each round.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
-use futures_util::stream::{FuturesOrdered, StreamExt};
 use redis::Value;
 
 use super::{
@@ -26,11 +22,6 @@ use crate::{
 /// Longer messages are not read, but parked as they are.
 const MOST_BYTES: usize = 64 << 20;
 
-/// So many runs make a round while there is plenty, …
-const PARTS: usize = 2;
-/// … each for at least so many messages.
-const SMALLEST_PART: usize = 32;
-
 static TAKE: Script = Script::new(include_str!("scripts/take.lua"));
 
 /// The queues that a worker takes from, and its place among their messages.
@@ -43,8 +34,6 @@ pub(super) struct Taking {
     steps: usize,
     /// Which queue is first in the next round.
     turn: AtomicUsize,
-    /// Whether the last round found all it asked for.
-    busy: AtomicBool,
     /// How many tags were given to rounds. Those that a round did not use are never used.
     numbered: AtomicU64,
 }
@@ -76,7 +65,6 @@ impl Taking {
             steps: sources.first().map_or(0, |source| source.lists.len()),
             queues: sources,
             turn: AtomicUsize::new(0),
-            busy: AtomicBool::new(false),
             numbered: AtomicU64::new(0),
         }
     }
@@ -88,36 +76,6 @@ impl Taking {
 
     /// Acknowledges `done`, and takes what there is: at most `limit` messages.
     pub(super) async fn round(&self, session: &Session, done: &[Tag], limit: usize) -> Result<Vec<Taken>, BrokerError> {
-        let part = if self.busy.load(Ordering::Relaxed) { limit.div_ceil(PARTS).max(SMALLEST_PART) } else { limit };
-        let mut parts: FuturesOrdered<_> = [self.part(session, done, limit.min(part))].into_iter().collect();
-        let mut left = limit.saturating_sub(part);
-        while left > 0 {
-            parts.push_back(self.part(session, &[], left.min(part)));
-            left = left.saturating_sub(part);
-        }
-        let (mut taken, mut failed) = (Vec::with_capacity(limit.min(1024)), None);
-        while let Some(reply) = parts.next().await {
-            let (sources, before, reply) = reply;
-            match reply.and_then(|reply| self.read(session, &sources, before, reply)) {
-                Ok(more) => taken.extend(more),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        self.busy.store(taken.len() >= limit, Ordering::Relaxed);
-        match failed {
-            Some(error) if taken.is_empty() => Err(error),
-            // What was taken is the worker's. The next round will fail as well.
-            _ => Ok(taken),
-        }
-    }
-
-    /// One run of the script: the queues in their order, the number before its first tag, and the reply.
-    async fn part<'a>(
-        &'a self,
-        session: &Session,
-        done: &[Tag],
-        limit: usize,
-    ) -> (Vec<&'a Source>, u64, Result<Value, BrokerError>) {
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.queues.len().max(1);
         let (last, sources) = self.queues.split_at(first);
         let sources: Vec<&Source> = sources.iter().chain(last).collect();
@@ -136,8 +94,7 @@ impl Taking {
                 command.arg(tags::write(&self.worker, *tag));
             }
         });
-        let reply = reply.await;
-        (sources, before, reply)
+        self.read(session, &sources, before, reply.await?)
     }
 
     fn read(

@@ -35,7 +35,8 @@ impl Loop {
     pub(super) fn lost(&mut self, error: &BrokerError) {
         let Some(consumer) = self.consumer.take() else { return };
         self.config.observer.disconnected(error);
-        (self.taking, self.settling, self.renewing, self.quieting) = (None, None, None, None);
+        self.takes.forget();
+        (self.settling, self.renewing, self.quieting) = (None, None, None);
         let keeps = consumer.keeps_over_reconnect();
         self.settlements.lost(keeps);
         self.suspects.lost(keeps);

@@ -5,11 +5,13 @@
 //!
 //! - `suspects`: messages that were delivered before, each of which runs alone.
 //! - `outcomes`: what becomes of a message that has ended, and of one that must not begin.
+//! - `takes`: asking for messages.
 //! - `connection`: made, kept, lost.
 
 mod connection;
 mod outcomes;
 mod suspects;
+mod takes;
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
@@ -23,7 +25,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use self::{connection::within, suspects::Suspects};
+use self::{connection::within, suspects::Suspects, takes::Takes};
 use super::{
     Runner, Stop, WorkerConfig,
     admission::{Admission, admit},
@@ -43,6 +45,7 @@ use crate::{
 
 /// Most messages of one round trip.
 const BATCH: usize = 256;
+
 type Request<T> = BoxFuture<'static, Result<T, BrokerError>>;
 
 /// Everything the loop knows.
@@ -60,7 +63,7 @@ pub(super) struct Loop {
     words: Words,
     /// What came over connections up to this one is the broker's again.
     void_until: u32,
-    taking: Option<Request<Vec<Taken>>>,
+    takes: Takes,
     settling: Option<Request<()>>,
     renewing: Option<Request<()>>,
     /// The broker is to push nothing, and hands over what it has pushed.
@@ -98,7 +101,7 @@ impl Loop {
             connecting: None,
             words: Words::default(),
             void_until: 0,
-            taking: None,
+            takes: Takes::default(),
             settling: None,
             renewing: None,
             quieting: None,
@@ -133,16 +136,13 @@ impl Loop {
                     self.window.ended(count, std::time::Instant::now());
                     finished.drain(..).for_each(|finished| self.finish(finished));
                 }
-                result = pending(&mut self.taking) => {
-                    self.taking = None;
-                    match result {
-                        Ok(taken) => {
-                            self.settlements.taken();
-                            self.admit_all(taken);
-                        }
-                        Err(error) => self.lost(&error),
+                result = self.takes.next() => match result {
+                    Ok(taken) => {
+                        self.settlements.taken();
+                        self.admit_all(taken);
                     }
-                }
+                    Err(error) => self.lost(&error),
+                },
                 result = pending(&mut self.settling) => {
                     self.settling = None;
                     match result {
@@ -192,21 +192,14 @@ impl Loop {
             self.window.begun(self.jobs.len(), now.into_std());
             self.runner.start(std::mem::take(&mut self.jobs));
         }
-        let Some(consumer) = &self.consumer else {
+        if self.consumer.is_none() {
             if self.connecting.is_none() && !stopping {
                 self.connecting = Some(self.link.connect(self.held()).boxed());
             }
             return;
-        };
-        if self.taking.is_none() && !stopping {
-            let room = self.room(now);
-            if room > 0 {
-                // A take may last until a message comes, and a copied message is not settled so late.
-                let is_urgent = self.suspects.need_answers();
-                let done = if is_urgent { Vec::new() } else { self.settlements.begin_take() };
-                let consumer = consumer.clone();
-                self.taking = Some(async move { consumer.take(&done, room).await }.boxed());
-            }
+        }
+        if !stopping {
+            self.take(now);
         }
         self.adjust_prefetch(now);
         let Some(consumer) = &self.consumer else { return };
@@ -220,17 +213,6 @@ impl Loop {
                 if wants_answer { consumer.flush().await } else { Ok(()) }
             };
             self.settling = Some(within(self.config.timeout, settle).boxed());
-        }
-    }
-
-    /// How many messages are to be taken.
-    fn room(&self, now: Instant) -> usize {
-        if self.suspects.are_here() {
-            0
-        } else if self.suspects.are_expected(now) {
-            usize::from(self.window.is_idle())
-        } else {
-            self.window.room().min(BATCH)
         }
     }
 
@@ -366,7 +348,7 @@ impl Loop {
             Stop::Now => true,
             Stop::Drain(until) => {
                 let nothing_left = self.ledger.is_empty()
-                    && self.taking.is_none()
+                    && self.takes.is_empty()
                     && self.quieting.is_none()
                     && self.settling.is_none()
                     && self.settlements.is_empty();
