@@ -125,15 +125,18 @@ impl Settlements {
     /// Where it keeps the worker's messages it is told again, elsewhere it has
     /// taken them all back.
     pub(super) fn lost(&mut self, keeps: bool) {
+        self.tell_again();
+        if !keeps {
+            self.waiting = Batch::default();
+        }
+        self.since = (!self.waiting.done.is_empty()).then(Instant::now);
+    }
+
+    /// Whatever the broker has not confirmed waits once more: twice does no harm.
+    pub(super) fn tell_again(&mut self) {
         let mut under_way = std::mem::take(&mut self.under_way);
         under_way.done.extend(self.with_takes.drain(..).flatten());
-        if keeps {
-            self.waiting.append(&mut under_way);
-            self.since = (!self.waiting.done.is_empty()).then(Instant::now);
-        } else {
-            self.waiting = Batch::default();
-            self.since = None;
-        }
+        self.waiting.append(&mut under_way);
     }
 
     /// Everything whose settlement the broker has not confirmed.

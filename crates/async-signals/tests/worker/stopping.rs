@@ -1,5 +1,7 @@
 //! What a worker that stops leaves behind.
 
+use async_signals::broker::consumer::DEAD_AFTER;
+
 use super::*;
 
 pub(super) async fn stops(bench: &mut dyn Bench) {
@@ -68,6 +70,28 @@ pub(super) async fn leaves_alone(bench: &mut dyn Bench) {
     job.finish(Outcome::Done);
     other.stop().await;
     assert_eq!(bench.read(&queue).await, []);
+}
+
+pub(super) async fn signs_off(bench: &mut dyn Bench) {
+    // At different moments: whatever is being asked of the broker must not stand in the way.
+    for pause in [0, 0, 0, 1, 2, 3] {
+        let queue = fresh("queue");
+        publish(bench, &queue, [numbered(7), numbered(8)]).await;
+        let mut working = Working::on(bench, &[&queue]);
+        let held = working.next().await;
+        drop(working.next().await);
+        if pause > 0 {
+            sleep(Duration::from_millis(pause)).await;
+        }
+        working.worker.stop_now();
+        let back = async {
+            working.task.await.expect("no panic").expect("no error");
+            read(bench, &queue, 2).await
+        };
+        let back = timeout(DEAD_AFTER / 2, back).await.expect("before it could be taken for dead");
+        assert_eq!(back.iter().map(ReadMessage::number).collect::<BTreeSet<_>>(), BTreeSet::from([7, 8]));
+        drop(held);
+    }
 }
 
 pub(super) async fn gives_back(bench: &mut dyn Bench) {

@@ -361,11 +361,18 @@ impl Loop {
     /// Settles what it can, gives the rest back, and closes.
     async fn end(mut self) {
         self.following.clear();
+        // Nobody waits for these any more: they must not stand in line before the goodbye.
+        self.takes.forget();
+        (self.renewing, self.quieting) = (None, None);
         if let Some(consumer) = self.consumer.take() {
             let goodbye = async {
-                if let Some(settling) = self.settling.take() {
-                    let _ = settling.await;
+                if let Some(settling) = self.settling.take()
+                    && settling.await.is_ok()
+                {
+                    self.settlements.settled();
                 }
+                // The broker may not have heard what went with a take.
+                self.settlements.tell_again();
                 let _ = self.settlements.begin().settle(&*consumer).await;
                 consumer.close().await;
             };
