@@ -6,10 +6,7 @@
 
 from __future__ import annotations
 
-import warnings
-from importlib import metadata
-from importlib.util import find_spec
-
+from . import compat, publishing
 from ._native import SenderRef
 from .delivery import Delivery, current_delivery
 from .dispatcher import AsyncSignal
@@ -23,7 +20,8 @@ from .errors import (
     SignalNotSent,
     UndeclaredArgument,
 )
-from .sent import Sent
+from .publishing import flush
+from .sending import Sent
 
 __all__ = [
     "AsyncSignal",
@@ -42,28 +40,10 @@ __all__ = [
     "flush",
 ]
 
-if find_spec("celery") is not None:
+publishing.install()
+
+if compat.HAS_CELERY:
     # Whoever imports a signal can run its task: a worker needs nothing else.
-    from . import exit as process_exit
     from . import references, tasks  # noqa: F401
-    from .publishers import flush
 
     references.register_with_kombu()
-    process_exit.install()
-else:
-
-    def flush(timeout: float | None = None) -> None:
-        """Nothing is ever buffered without Celery."""
-
-
-try:
-    metadata.distribution("async-signals")
-except metadata.PackageNotFoundError:
-    pass
-else:
-    warnings.warn(
-        "the distribution async-signals is installed beside django-async-signals, and both are imported as "
-        "async_signals: which one's files are there depends on which came last; uninstall async-signals",
-        UserWarning,
-        stacklevel=2,
-    )

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
-from . import application, names
+from . import names, routing
 from .errors import BrokerMisconfigured
 
 
@@ -19,7 +19,7 @@ def register_checks() -> None:
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Whether a worker that reads what Celery's settings name would meet every signal."""
     try:
-        app = application.find()
+        app = routing.find_app()
     except Exception as error:
         return [Error(str(error), id="async_signals.E001")]
     if app is None:
@@ -59,11 +59,11 @@ def _check_queues(app: Any) -> list[CheckMessage]:
 
 def _check_broker(app: Any) -> list[CheckMessage]:
     # Both need kombu, and this module is imported where Celery is missing too.
-    from . import publishers
+    from .publishing.broker import broker_options
     from .routing import NotNative
 
     try:
-        publishers.check(app)
+        broker_options(app)
     except NotNative as reason:
         return [
             CheckWarning(

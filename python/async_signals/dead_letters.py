@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import publishers, settings
+from . import settings
 from ._native import DeadLetterQueue
 from .errors import SignalNotSent
+from .publishing.broker import broker_options
 from .routing import NotNative
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Letters:
     def __init__(self, app: Celery, queue: str, limit: int) -> None:
         self.queue = queue
         self._native = DeadLetterQueue(
-            **publishers.broker_options(app), queue=queue, timeout=float(settings.get().publish_timeout)
+            **broker_options(app), queue=queue, timeout=float(settings.get().publish_timeout)
         )
         try:
             self.found: list[dict[str, Any]] = [json.loads(text) for text in self._native.letters(limit)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from uuid import UUID
 
 from django.dispatch import Signal
 from django.dispatch.dispatcher import logger
@@ -16,17 +18,14 @@ from .once import check_installed
 from .receivers import NOTHING_SAID, Named, Receiver, Said, Sayings, receiver_name
 from .references import OnMissing
 from .senders import SenderCache, SenderKeys
-from .sent import Sent
+from .sending import Sent
 
 if TYPE_CHECKING:
-    from .way import Way
+    from .routing import SendPlan
 
 Choice = TypeVar("Choice", bound=str)
 
 _ON_MISSING: tuple[OnMissing, ...] = ("raise", "skip", "none")
-_OPTIONS = frozenset(
-    {"countdown", "eta", "expires", "priority", "queue", "task_id", "durability", "on_commit", "database"}
-)
 
 
 class AsyncSignal(Signal):
@@ -76,7 +75,7 @@ class AsyncSignal(Signal):
         if use_caching:
             self.sender_receivers_cache = SenderCache(self._keys)
         self.providing_args = None if providing_args is None else frozenset(_names(providing_args))
-        self.queue = queue
+        self.queue = _queue_name(queue)
         self.aliases = tuple(aliases)
         self.strict = strict
         self.priority = _number("priority", priority, 0, 255)
@@ -86,11 +85,9 @@ class AsyncSignal(Signal):
         self.on_commit = on_commit
         self._name = name
         self._definition = names.Definition.of_caller(self)
-        self._ways: dict[Any, Way] = {}
+        self._plans: dict[Any, SendPlan] = {}
         if strict and self.providing_args is None:
             raise TypeError("strict=True needs providing_args: the names that may be sent")
-        if queue is not None and not _is_name(queue):
-            raise TypeError(f"queue must be the name of a Celery queue, not {queue!r}")
         names.register(self)
 
     @property
@@ -192,7 +189,19 @@ class AsyncSignal(Signal):
         """As ``send_robust``, without blocking the event loop and without waiting for a transaction."""
         return await sending.asend(self, sender, named, _NO_OPTIONS, robust=True)
 
-    def options(self, **options: Any) -> SignalOptions:
+    def options(
+        self,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        expires: float | datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        task_id: str | UUID | None = None,
+        durability: str | None = None,
+        on_commit: bool | None = None,
+        database: str | None = None,
+    ) -> SignalOptions:
         """The signal with options for one send: ``signal.options(countdown=30).send(...)``.
 
         Arguments:
@@ -206,14 +215,18 @@ class AsyncSignal(Signal):
             on_commit: As the signal's.
             database: The alias of the database whose transaction counts.
         """
-        unknown = sorted(set(options) - _OPTIONS)
-        if unknown:
-            raise TypeError(f"options() has no {', '.join(map(repr, unknown))}; it has {', '.join(sorted(_OPTIONS))}")
-        if options.get("durability") is not None:
-            _durability(options["durability"])
-        if options.get("priority") is not None:
-            _number("priority", options["priority"], 0, 255)
-        return SignalOptions(self, options)
+        given = {
+            "countdown": countdown,
+            "eta": eta,
+            "expires": expires,
+            "priority": _number("priority", priority, 0, 255),
+            "queue": _queue_name(queue),
+            "task_id": task_id,
+            "durability": None if durability is None else _durability(durability),
+            "on_commit": on_commit,
+            "database": database,
+        }
+        return SignalOptions(self, {name: value for name, value in given.items() if value is not None})
 
     def _celery_options(self) -> dict[str, Any]:
         options = {"queue": self.queue, "priority": self.priority, "expires": self.expires}
@@ -265,7 +278,7 @@ _NO_OPTIONS: dict[str, Any] = {}
 def caller_level() -> int:
     """The stacklevel of the first frame outside this package, for ``warnings.warn`` one frame up."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and (frame.f_globals.get("__package__") == __package__):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         frame = frame.f_back
         level += 1
     return level
@@ -281,8 +294,10 @@ def warn_not_configured() -> None:
     )
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
+def _queue_name(queue: Any) -> str | None:
+    if queue is not None and not (isinstance(queue, str) and queue):
+        raise TypeError(f"queue must be the name of a Celery queue, not {queue!r}")
+    return queue
 
 
 def _names(providing_args: Iterable[str]) -> list[str]:

@@ -11,12 +11,11 @@ from typing import Any, NoReturn
 from celery import Celery, Task
 from celery.exceptions import Reject
 
-from . import publishers, routing, settings
+from . import publishing, routing, settings
 from ._native import Follow, Incoming, encode_body
 from .errors import Parked, SignalNotSent
 from .failures import Failure
 from .routing import NotNative
-from .waiting import off_hub
 
 logger = logging.getLogger("async_signals")
 
@@ -163,7 +162,7 @@ def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: F
         arguments: What to declare the queue with, if it is not there; None: it is there.
     """
     try:
-        publisher = publishers.for_app(app)
+        publisher = publishing.publisher_for(app)
     except NotNative:
         properties = json.loads(follow.properties)
         left = properties.pop("expiration_ms")
@@ -173,13 +172,13 @@ def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: F
                 exchange="",
                 routing_key=queue,
                 headers=json.loads(follow.headers),
-                declare=[routing.queue(queue, arguments)] if arguments is not None else [],
+                declare=[routing.durable_queue(queue, arguments)] if arguments is not None else [],
                 expiration=None if left is None else left / 1000,
                 **properties,
             )
         return
-    route = routing.to_queue(queue, arguments) if arguments is not None else routing.route("", queue, [])
-    off_hub(publisher.follow(route, follow).confirm)
+    route = routing.route_to_queue(queue, arguments) if arguments is not None else routing.route("", queue, [])
+    publishing.confirm(publisher.follow(route, follow))
 
 
 def bounds(options: settings.Settings) -> dict[str, Any]:

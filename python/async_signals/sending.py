@@ -1,92 +1,98 @@
-"""How a send finds its way: to Celery, after a commit, into a recorder, or to receivers here."""
+"""A send: its arguments are checked, it waits for a commit or does not, is encoded, and is handed over."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.dispatch import Signal
 
-from . import settings, transactions
-from .parcel import Parcel, parent, publish_all
-from .sent import Sent
-from .waiting import off_hub
-from .way import way_of
+from . import _native, compat, propagation, publishing, routing, settings, transactions
+from .errors import SignalNotSent
+from .publishing import failure_reports
 
 if TYPE_CHECKING:
-    from ._native import Prepared
     from .dispatcher import AsyncSignal
+    from .publishing import AnyReceipt, Message
+    from .routing import SendPlan
 
-#: Gets every send instead of Celery while ``capture_signals()`` is on.
-#: None from it: this one is not for it.
-recorder: Callable[[AsyncSignal, Any, dict[str, Any], dict[str, Any]], Sent | None] | None = None
+#: Takes a send in the place of Celery, while ``capture_signals()`` is on. None from it: this one is not for it.
+Recorder = Callable[["AsyncSignal", Any, dict[str, Any], dict[str, Any], str], None]
+#: Finds who records the sends of a signal, if anybody does.
+recorder_for: Callable[[AsyncSignal], Recorder | None] | None = None
 
-#: How soon to look again for room in a full buffer, in seconds.
-_RETRY_PAUSE = 0.005
+#: For how much longer than its deadline a coroutine waits for the word that it has passed, in seconds.
+_SLACK = 2.0
+
+
+class Sent(list[tuple[Any, Any]]):
+    """``(receiver, response)`` pairs of the receivers that ran here: none when the work went to Celery.
+
+    Attributes:
+        id: The id of the task; None when the receivers ran here without one.
+    """
+
+    __slots__ = ("id",)
+
+    def __init__(self, pairs: Iterable[tuple[Any, Any]] = (), id: str | None = None) -> None:
+        super().__init__(pairs)
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<Sent {self.id or 'here'} {super().__repr__()}>"
 
 
 def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], robust: bool) -> Sent:
     """Sends a signal. See ``AsyncSignal.send``."""
     _check(signal, named)
-    if recorder is not None:
-        recorded = recorder(signal, sender, named, options)
-        if recorded is not None:
-            return recorded
-    way = way_of(signal)
-    if way.app is None:
+    recorder = None if recorder_for is None else recorder_for(signal)
+    plan = routing.plan_for(signal)
+    if plan.app is None and recorder is None:
         _warn_not_configured()
         method = Signal.send_robust if robust else Signal.send
         return Sent(method(signal, sender, **named))
-    on_commit = options.get("on_commit", signal.on_commit)
-    if settings.get().on_commit if on_commit is None else on_commit:
+    on_commit = options.get("on_commit")
+    if plan.on_commit if on_commit is None else on_commit:
         connection = transactions.pending(sender, named, options.get("database"))
         if connection is not None:
-            parcel = Parcel(way, signal, sender, named, options, snapshot=True)
-            transactions.publish_on_commit(connection, parcel, publish_all)
-            return Sent((), parcel.id)
-    if way.eager:
-        return Parcel(way, signal, sender, named, options).run_here()
-    durability = options.get("durability") or signal.durability or settings.get().durability
-    if way.outlet is not None and not options:
-        if durability == "background":
-            return Sent((), way.outlet.background(sender, named, parent()))
-        prepared = way.outlet.prepare(sender, named, parent())
-        off_hub(prepared.confirm)
+            pending = PendingSend(plan, signal, sender, named, options, recorder, snapshot=True)
+            transactions.publish_on_commit(connection, pending)
+            return Sent((), pending.id)
+    template = plan.template
+    if template is None or options or recorder is not None:
+        return PendingSend(plan, signal, sender, named, options, recorder).publish()
+    if plan.durability != "background":
+        prepared = template.prepare(sender, named, compat.running_task())
+        publishing.confirm(prepared)
         return Sent((), prepared.id)
-    parcel = Parcel(way, signal, sender, named, options)
-    parcel.publish(lambda prepared: off_hub(prepared.buffer if durability == "background" else prepared.confirm))
-    return Sent((), parcel.id)
+    try:
+        return Sent((), template.background(sender, named, compat.running_task()))
+    except SignalNotSent as error:
+        if error.code != "buffer_full":
+            raise
+    return PendingSend(plan, signal, sender, named, options).publish()  # which waits for room
 
 
 async def asend(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], robust: bool) -> Sent:
     """Sends a signal without blocking the event loop. See ``AsyncSignal.asend``."""
     _check(signal, named)
-    if recorder is not None:
-        recorded = recorder(signal, sender, named, options)
-        if recorded is not None:
-            return recorded
-    way = way_of(signal)
-    if way.app is None:
+    recorder = None if recorder_for is None else recorder_for(signal)
+    plan = routing.plan_for(signal)
+    if plan.app is None and recorder is None:
         _warn_not_configured()
         method = Signal.asend_robust if robust else Signal.asend
         return Sent(await method(signal, sender, **named))
-    if way.eager:
+    pending = PendingSend(plan, signal, sender, named, options, recorder)
+    if plan.eager:
         from asgiref.sync import sync_to_async
 
-        return await sync_to_async(Parcel(way, signal, sender, named, options).run_here)()
-    durability = options.get("durability") or signal.durability or settings.get().durability
-    parcel = Parcel(way, signal, sender, named, options)
-    ready: list[Prepared] = []
-    if parcel.prepared is not None:
-        ready.append(parcel.prepared)
-    else:
-        # Celery's own publishing may block: not on the event loop's thread.
-        await asyncio.to_thread(parcel.publish, ready.append)
-    for prepared in ready:
-        await (_abuffer(prepared) if durability == "background" else _aconfirm(prepared))
-    return Sent((), parcel.id)
+        return await sync_to_async(pending.publish)()
+    for message in await pending.amessages():
+        await (_abuffer(message) if pending.durability == "background" else _aconfirm(message))
+    return Sent((), pending.id)
 
 
 def _check(signal: AsyncSignal, named: dict[str, Any]) -> None:
@@ -96,7 +102,163 @@ def _check(signal: AsyncSignal, named: dict[str, Any]) -> None:
         raise TypeError("an argument cannot be called 'signal': receivers get the signal itself by that name")
 
 
-async def _aconfirm(prepared: Prepared) -> None:
+class PendingSend:
+    """One send, encoded, not yet published: its errors are known, and what is changed afterwards does not change it.
+
+    Arguments:
+        recorder: Who takes it in the place of Celery.
+        snapshot: Whether it is published later on, so that its arguments may have been changed by then.
+
+    Attributes:
+        id: The task's id.
+        durability: "confirmed" or "background".
+        is_eager: Whether its receivers run here.
+    """
+
+    __slots__ = (
+        "_message",
+        "_named",
+        "_options",
+        "_plan",
+        "_recorder",
+        "_sender",
+        "_signal",
+        "durability",
+        "id",
+        "is_eager",
+    )
+
+    def __init__(
+        self,
+        plan: SendPlan,
+        signal: AsyncSignal,
+        sender: Any,
+        named: dict[str, Any],
+        options: dict[str, Any],
+        recorder: Recorder | None = None,
+        snapshot: bool = False,
+    ) -> None:
+        self._plan = plan
+        self._signal = signal
+        self._recorder = recorder
+        self._options = options
+        self._sender, self._named = sender, named
+        self.durability = options.get("durability") or plan.durability
+        self.is_eager = plan.eager and recorder is None
+        self._message: Message | None = None
+        task_id = options.get("task_id")
+        if recorder is None and plan.template is not None and not _of_one_send(options):
+            self._message = plan.template.prepare(sender, named, compat.running_task())
+            self.id: str = self._message.id
+            return
+        self.id = str(uuid.uuid4()) if task_id is None else _checked(task_id)
+        body = _native.encode_body(plan.name, sender, named, settings.get().max_message_size)
+        if (snapshot or plan.eager) and recorder is None:
+            (_, self._sender), self._named, _ = _native.decode_body(body)
+
+    def publish(self) -> Sent:
+        """Publishes it as sure as it is to be.
+
+        Raises:
+            SignalNotSent: It was not handed over.
+        """
+        if self._recorder is not None:
+            self._recorder(self._signal, self._sender, dict(self._named), self._options, self.id)
+        elif self.is_eager:
+            return self._run_here()
+        else:
+            self._hand_over(publishing.buffer if self.durability == "background" else publishing.confirm)
+        return Sent((), self.id)
+
+    def start(self, timeout: float) -> StartedSend | None:
+        """Hands it over without waiting for the broker's word; None: there is none to wait for.
+
+        Arguments:
+            timeout: Seconds until its deadline.
+
+        Raises:
+            SignalNotSent: It was not handed over.
+        """
+        if self._recorder is not None or self.durability == "background":
+            self.publish()
+            return None
+        receipts: list[AnyReceipt] = []
+        self._hand_over(lambda message: receipts.append(message.start(timeout)))
+        return StartedSend(self, receipts[0]) if receipts else None
+
+    def report(self, error: BaseException) -> None:
+        """Says that it was accepted and could not be sent."""
+        failure_reports.report(self._signal, self.id, error)
+
+    async def amessages(self) -> list[Message]:
+        """What is to be handed over, made without blocking the event loop."""
+        messages: list[Message] = []
+        if self._recorder is not None:
+            self.publish()
+        elif self._message is not None:
+            messages.append(self._message)
+        else:
+            # Celery's own publishing may block: not on the event loop's thread.
+            await asyncio.to_thread(self._hand_over, messages.append)
+        return messages
+
+    def _hand_over(self, take: Callable[[Message], None]) -> None:
+        if self._message is not None:
+            take(self._message)
+            return
+        assert self._plan.app is not None
+        from .routing import producer
+
+        options = {name: self._options[name] for name in producer.SEND_OPTIONS if self._options.get(name) is not None}
+        producer.apply_async(
+            self._plan.app, self._signal, self._plan.name, self._sender, self._named, self.id, take, **options
+        )
+
+    def _run_here(self) -> Sent:
+        """Calls the receivers on what a worker would have got (``task_always_eager``)."""
+        app, delivery = self._plan.app, propagation.here(self.id, self._plan.name)
+        responses: list[propagation.Response] = []
+        propagation.run(self._signal, self._sender, self._named, delivery, responses=responses)
+        if app is not None and app.conf.task_eager_propagates:
+            for _, response in responses:
+                if isinstance(response, Exception):
+                    raise response
+        return Sent(responses, self.id)
+
+
+class StartedSend:
+    """A send that was handed over, and whose outcome is waited for later on."""
+
+    __slots__ = ("_receipt", "_send")
+
+    def __init__(self, send: PendingSend, receipt: AnyReceipt) -> None:
+        self._send = send
+        self._receipt = receipt
+
+    def settle(self) -> None:
+        """Waits for the outcome, and says so if it was not sent."""
+        error = publishing.wait(self._receipt)
+        if error is not None:
+            self._send.report(error)
+
+
+#: Options that do not change the message itself.
+_OF_EVERY_SEND = frozenset({"durability", "on_commit", "database"})
+
+
+def _of_one_send(options: dict[str, Any]) -> bool:
+    """Whether the message differs from every other of its signal."""
+    return any(value is not None for name, value in options.items() if name not in _OF_EVERY_SEND)
+
+
+def _checked(task_id: Any) -> str:
+    try:
+        return str(uuid.UUID(str(task_id)))
+    except ValueError:
+        raise ValueError(f"task_id is {task_id!r}; use a UUID") from None
+
+
+async def _aconfirm(message: Message) -> None:
     loop = asyncio.get_running_loop()
     confirmed: asyncio.Future[None] = loop.create_future()
 
@@ -113,22 +275,24 @@ async def _aconfirm(prepared: Prepared) -> None:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, error)
 
-    prepared.confirm_later(call_back)
-    await confirmed
+    receipt = message.start()
+    receipt.on_settled(call_back)
+    try:
+        await asyncio.wait_for(confirmed, receipt.timeout + _SLACK)
+    except TimeoutError:
+        raise SignalNotSent(f"not settled within {receipt.timeout:g} s", "deadline", may_have_arrived=True) from None
 
 
-async def _abuffer(prepared: Prepared) -> None:
-    from .errors import SignalNotSent
-
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + settings.get().buffer_timeout
-    while True:
+async def _abuffer(message: Message) -> None:
+    for _ in publishing.attempts():
         try:
-            return prepared.try_buffer()
+            return message.try_buffer()
         except SignalNotSent as error:
-            if error.code != "buffer_full" or loop.time() >= give_up:
+            if error.code != "buffer_full":
                 raise
-        await asyncio.sleep(_RETRY_PAUSE)
+            full = error
+        await asyncio.sleep(publishing.RETRY_PAUSE)
+    raise full
 
 
 def _warn_not_configured() -> None:

@@ -10,10 +10,10 @@ from celery import Task, shared_task
 from celery.worker.request import Request
 
 from . import names, parking, propagation, references
-from .application import TASK
 from .delivery import Delivery
 from .errors import Parked
 from .failures import summary
+from .routing import TASK
 
 logger = logging.getLogger("async_signals")
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import sending, settings
-from ._native import encode_body
+from . import sending
 from .dispatcher import AsyncSignal
-from .sent import Sent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +32,11 @@ class CapturedSignal:
 
 @contextmanager
 def capture_signals(*only: AsyncSignal) -> Iterator[list[CapturedSignal]]:
-    """Records what is sent, in order, instead of sending it.
+    """Records what is published, in order, instead of publishing it.
 
-    What could not be sent raises here as it would outside.
+    A signal that is sent in a transaction is recorded after the commit, and never if that is undone. In a
+    ``TestCase``, use Django's ``captureOnCommitCallbacks(execute=True)`` around it, as for any hook. What could not
+    be sent raises here as it would outside.
 
     Arguments:
         only: The signals to record; others go their usual way. None given: all of them.
@@ -49,18 +48,18 @@ def capture_signals(*only: AsyncSignal) -> Iterator[list[CapturedSignal]]:
     {'path': '/'}
     """
     captured: list[CapturedSignal] = []
-    outer = sending.recorder
+    outer = sending.recorder_for
 
-    def record(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any]) -> Sent | None:
-        if only and signal not in only:
-            return outer(signal, sender, named, options) if outer is not None else None
-        encode_body(signal._name or "", sender, named, settings.get().max_message_size)
-        task_id = str(options.get("task_id") or uuid.uuid4())
-        captured.append(CapturedSignal(signal, sender, dict(named), dict(options), task_id))
-        return Sent((), task_id)
+    def record(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], task_id: str) -> None:
+        captured.append(CapturedSignal(signal, sender, named, dict(options), task_id))
 
-    sending.recorder = record
+    def recorder_for(signal: AsyncSignal) -> sending.Recorder | None:
+        if not only or signal in only:
+            return record
+        return None if outer is None else outer(signal)
+
+    sending.recorder_for = recorder_for
     try:
         yield captured
     finally:
-        sending.recorder = outer
+        sending.recorder_for = outer

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 import weakref
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.conf import settings as django_settings
+from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.db.models import Model
 from django.db.transaction import TransactionManagementError
+
+from . import compat, settings
+from .errors import SignalNotSent
+
+if TYPE_CHECKING:
+    from .sending import PendingSend, StartedSend
 
 
 class _Connections(threading.local):
@@ -23,17 +31,22 @@ class _Connections(threading.local):
     """
 
     def __init__(self) -> None:
-        self.known: list[weakref.ref[BaseDatabaseWrapper]] = []
-        try:
+        #: None: not looked for yet. Settings may be half read when this module is imported.
+        self._known: list[weakref.ref[BaseDatabaseWrapper]] | None = None
+
+    def known(self) -> list[weakref.ref[BaseDatabaseWrapper]]:
+        if self._known is None:
+            if not django_settings.configured:
+                return []  # without settings there are no databases
+            self._known = []
             for connection in connections.all(initialized_only=True):
                 self.add(connection)
-        except ImproperlyConfigured:
-            pass  # Without settings there are no databases.
+        return self._known
 
     def add(self, connection: BaseDatabaseWrapper) -> None:
-        if all(known() is not connection for known in self.known):
-            self.known = [known for known in self.known if known() is not None]
-            self.known.append(weakref.ref(connection))
+        if self._known is not None and all(known() is not connection for known in self._known):
+            self._known = [known for known in self._known if known() is not None]
+            self._known.append(weakref.ref(connection))
 
 
 _mine = _Connections()
@@ -55,10 +68,13 @@ def pending(sender: Any, named: dict[str, Any], database: str | None) -> BaseDat
         database: The alias that the caller gave, if any.
 
     Raises:
+        ConnectionDoesNotExist: There is no database of that alias.
         TransactionManagementError: Autocommit is off, so that no commit is announced; or several
             databases have a transaction open and nothing tells which one counts.
     """
-    for known in _mine.known:
+    if database is not None:
+        connections[database]  # raises where there is none
+    for known in _mine.known():
         connection = known()
         if connection is not None and (connection.in_atomic_block or not connection.autocommit):
             return _choose(sender, named, database)
@@ -68,18 +84,23 @@ def pending(sender: Any, named: dict[str, Any], database: str | None) -> BaseDat
 def _choose(sender: Any, named: dict[str, Any], database: str | None) -> BaseDatabaseWrapper | None:
     open_blocks = {
         connection.alias: connection
-        for known in _mine.known
+        for known in _mine.known()
         if (connection := known()) is not None and connection.connection is not None and _is_open(connection)
     }
     if not open_blocks:
         return None
-    alias = database or _database_of(sender) or next(filter(None, map(_database_of, named.values())), None)
-    if alias is None and len(open_blocks) > 1:
-        raise TransactionManagementError(
-            f"transactions are open on {', '.join(sorted(open_blocks))}; say which one the signal waits for with "
-            f"options(database=...), or send it at once with options(on_commit=False)"
-        )
-    connection = open_blocks.get(alias) if alias is not None else next(iter(open_blocks.values()))
+    if database is not None:
+        connection = open_blocks.get(database)
+    else:
+        # Where its row is written is where it is committed, wherever it was read.
+        written = (_written_to(value) for value in (sender, *named.values()))
+        alias = next((alias for alias in written if alias in open_blocks), None)
+        if alias is None and len(open_blocks) > 1:
+            raise TransactionManagementError(
+                f"transactions are open on {', '.join(sorted(open_blocks))}; say which one the signal waits for with "
+                f"options(database=...), or send it at once with options(on_commit=False)"
+            )
+        connection = next(iter(open_blocks.values())) if alias is None else open_blocks[alias]
     if connection is not None and not connection.in_atomic_block:
         raise TransactionManagementError(
             f"autocommit is off on database {connection.alias!r}, so its commit is not announced; send the signal "
@@ -90,58 +111,106 @@ def _choose(sender: Any, named: dict[str, Any], database: str | None) -> BaseDat
 
 def _is_open(connection: BaseDatabaseWrapper) -> bool:
     # The blocks that TestCase opens around a test are not the program's.
-    blocks = getattr(connection, "atomic_blocks", ())
     if connection.in_atomic_block:
-        return not blocks or any(not getattr(block, "_from_testcase", False) for block in blocks)
+        blocks = connection.atomic_blocks
+        return not blocks or not all(map(compat.is_testcase_block, blocks))
     return not connection.autocommit
 
 
-def _database_of(value: Any) -> str | None:
-    state = getattr(value, "_state", None)
-    return getattr(state, "db", None) if state is not None else None
+def _written_to(value: Any) -> str | None:
+    """The database that a model instance is written to; None for all else."""
+    return router.db_for_write(type(value), instance=value) if isinstance(value, Model) else None
 
 
-class _Transaction:
-    """What one transaction is to send. It has a hook for each savepoint that sent something."""
+def publish_on_commit(connection: BaseDatabaseWrapper, send: PendingSend) -> None:
+    """Keeps a send until the transaction commits."""
+    before = compat.last_commit_hook(connection)
+    hook = _CommitHook(connection, send)
+    # Receivers that run here (``task_always_eager``) may raise, as they would outside a transaction.
+    connection.on_commit(hook.publish, robust=not send.is_eager)
+    before = getattr(before, "__self__", None)
+    if isinstance(before, _CommitHook):
+        before.following = weakref.ref(hook)
 
-    __slots__ = ("__weakref__", "hooks", "ready")
+
+#: Counts hooks and runs of them, to tell which came first.
+_numbers = itertools.count()
+
+
+class _CommitHook:
+    """Publishes one signal after the commit, and no other, whoever calls it and in whatever order.
+
+    Of hooks that stand one behind the other, each hands its signal over, and the last waits for all of them: what the
+    broker needs for one it then needs once for many.
+    """
+
+    __slots__ = ("__weakref__", "_connection", "_number", "_send", "following")
+
+    def __init__(self, connection: BaseDatabaseWrapper, send: PendingSend) -> None:
+        self._number = next(_numbers)
+        self._connection = weakref.ref(connection)
+        self._send = send
+        #: The hook right behind this one, as long as it is there: the rollback of a savepoint drops those in it.
+        self.following: weakref.ref[_CommitHook] | None = None
+
+    def publish(self) -> None:
+        """What Django calls after the commit."""
+        run = self._run()
+        run.last = self._number
+        if self._send.is_eager:
+            run.settle()
+            self._send.publish()
+            return
+        run.start(self._send)
+        if self.following is None or self.following() is None:
+            run.settle()
+
+    def _run(self) -> _Run:
+        """The run of hooks that this one belongs to: one commit's, or one capture's."""
+        connection = self._connection()
+        run = None if connection is None else _runs.get(connection)
+        # One that was registered after the run began cannot be of the same commit, nor can one that ran in it before.
+        if run is None or self._number > run.number or self._number <= run.last:
+            if run is not None:
+                run.settle()
+            run = _Run()
+            if connection is not None:
+                _runs[connection] = run
+        return run
+
+
+class _Run:
+    """The signals that one commit publishes, under one deadline, which is counted from the first."""
 
     def __init__(self) -> None:
-        #: Hooks that did not run yet. A savepoint's rollback drops its hooks, and so they vanish from here.
-        self.hooks: weakref.WeakSet[_Hook] = weakref.WeakSet()
-        #: What hooks that ran have handed on.
-        self.ready: list[Any] = []
+        self.number = next(_numbers)
+        #: The number of the hook that ran last.
+        self.last = -1
+        self._timeout = settings.get().publish_timeout
+        self._deadline = time.monotonic() + self._timeout
+        self._started: list[StartedSend] = []
+
+    def start(self, send: PendingSend) -> None:
+        """Hands a signal over, without waiting for it. Never raises into Django: the commit has happened."""
+        left = self._deadline - time.monotonic()
+        try:
+            if left <= 0:
+                raise SignalNotSent(
+                    f"the signals of its transaction took longer than {self._timeout:g} s together", "deadline"
+                )
+            started = send.start(left)
+        except Exception as error:
+            send.report(error)
+            return
+        if started is not None:
+            self._started.append(started)
+
+    def settle(self) -> None:
+        """Waits for all that was handed over, until the deadline at most."""
+        started, self._started = self._started, []
+        for each in started:
+            each.settle()
 
 
-class _Hook:
-    """Runs at commit: hands its sends on, and publishes all of them when it is the last."""
-
-    __slots__ = ("__weakref__", "publish", "sends", "transaction")
-
-    def __init__(self, transaction: _Transaction, publish: Callable[[list[Any]], None]) -> None:
-        self.transaction = transaction
-        self.publish = publish
-        self.sends: list[Any] = []
-        transaction.hooks.add(self)
-
-    def __call__(self) -> None:
-        transaction = self.transaction
-        transaction.hooks.discard(self)
-        transaction.ready.extend(self.sends)
-        if not transaction.hooks:
-            self.publish(transaction.ready)
-
-
-def publish_on_commit(connection: BaseDatabaseWrapper, send: Any, publish: Callable[[list[Any]], None]) -> None:
-    """Keeps a send until the transaction commits; ``publish`` then gets all of its sends at once."""
-    savepoints = set(connection.savepoint_ids)
-    transaction: _Transaction | None = None
-    for sids, function, *_ in reversed(connection.run_on_commit):
-        if isinstance(function, _Hook) and function.publish is publish:
-            if sids == savepoints:
-                function.sends.append(send)
-                return
-            transaction = transaction or function.transaction
-    hook = _Hook(transaction or _Transaction(), publish)
-    hook.sends.append(send)
-    connection.on_commit(hook, robust=True)
+#: The run of hooks that a connection had last. A connection is one thread's.
+_runs: weakref.WeakKeyDictionary[BaseDatabaseWrapper, _Run] = weakref.WeakKeyDictionary()

@@ -3,7 +3,7 @@
 //! waits, and converts back. In the order in which a signal passes them:
 //!
 //! - [`encode`]: a signal, its sender and its arguments become a task's body.
-//! - [`outlet`]: one signal's way out, which makes a message of a body.
+//! - [`template`]: one signal's way out, which makes a message of a body.
 //! - [`publisher`]: the core's publisher, and messages that are ready to go.
 //! - [`decode`]: a body becomes what kombu would make of it.
 //! - [`reference`]: the inert stand-ins for what JSON has no form for.
@@ -28,18 +28,18 @@ mod follow;
 mod fork;
 mod kombu;
 mod names;
-mod outlet;
 mod publisher;
 mod reference;
 mod resolve;
 mod sender;
+mod template;
 mod worker;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    outlet::register(module)?;
+    template::register(module)?;
     publisher::register(module)?;
     worker::register(module)?;
     dead_letters::register(module)?;

@@ -1,17 +1,20 @@
 //! The publisher as Python sees it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_signals::{
     broker::BrokerError,
     message::{Headers, Message, Outgoing, Properties, Route},
-    publisher::{Observer, Outcome, PublishError, Publisher as Core, PublisherConfig, Receipt},
+    publisher::{Observer, Outcome, PublishError, Publisher as Core, PublisherConfig, Receipt as CoreReceipt},
 };
 use bytes::Bytes;
 use pyo3::{
     exceptions::PyValueError,
     prelude::*,
-    types::{PyBytes, PyDict, PyList},
+    types::{PyBytes, PyDict},
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -71,7 +74,7 @@ impl Publisher {
         headers: &Bound<'_, PyDict>,
         properties: &Bound<'_, PyDict>,
         body: &Bound<'_, PyBytes>,
-    ) -> PyResult<Prepared> {
+    ) -> PyResult<PreparedMessage> {
         let properties: PropertyOptions = convert::to_core(properties, "properties")?;
         let id = parse_id(&properties.correlation_id)?;
         let message = Message {
@@ -81,40 +84,20 @@ impl Publisher {
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
         let route = Arc::new(convert::to_core::<Route>(route, "route")?);
-        Ok(Prepared { core: self.core.clone(), outgoing: Outgoing { route, message } })
+        Ok(PreparedMessage { core: self.core.clone(), outgoing: Outgoing { route, message } })
     }
 
     /// A message that follows one that could not simply be finished.
-    fn follow(&self, route: &Bound<'_, PyDict>, follow: &Follow) -> PyResult<Prepared> {
+    fn follow(&self, route: &Bound<'_, PyDict>, follow: &Follow) -> PyResult<PreparedMessage> {
         let route = Arc::new(convert::to_core::<Route>(route, "route")?);
-        Ok(Prepared { core: self.core.clone(), outgoing: Outgoing { route, message: follow.message.clone() } })
+        Ok(PreparedMessage { core: self.core.clone(), outgoing: Outgoing { route, message: follow.message.clone() } })
     }
 
-    /// Sends all of them at once and waits for all under one deadline, in
-    /// seconds. Returns an exception or None for each.
-    fn confirm_all<'py>(
-        &self,
-        py: Python<'py>,
-        messages: Vec<PyRef<'py, Prepared>>,
-        timeout: f64,
-    ) -> PyResult<Bound<'py, PyList>> {
+    /// Begins to wait until the broker has all that was sent before, at most `timeout` seconds.
+    fn start_flush(&self, py: Python<'_>, timeout: f64) -> PyResult<Receipt> {
         let timeout = seconds(timeout)?;
-        let outgoing: Vec<Outgoing> = messages.iter().map(|message| message.outgoing.clone()).collect();
-        drop(messages);
-        let receipts: Vec<Result<Receipt, PublishError>> =
-            outgoing.into_iter().map(|outgoing| self.core.send(outgoing, Some(timeout))).collect();
-        let outcomes = receipts.into_iter().map(|receipt| match receipt {
-            Ok(receipt) => wait(py, &receipt),
-            Err(error) => Ok(Err(error)),
-        });
-        let outcomes: Vec<Outcome> = outcomes.collect::<PyResult<_>>()?;
-        PyList::new(py, outcomes.into_iter().map(|outcome| outcome.err().map(|error| error::not_sent(py, &error))))
-    }
-
-    /// Waits until the broker has all that was sent before, at most `timeout` seconds.
-    fn flush(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
-        let receipt = self.core.flush(seconds(timeout)?).map_err(|error| error::not_sent(py, &error))?;
-        wait(py, &receipt)?.map_err(|error| error::not_sent(py, &error))
+        let core = self.core.flush(timeout).map_err(|error| error::not_sent(py, &error))?;
+        Ok(Receipt::new(core, timeout))
     }
 
     /// How many background messages have not reached the broker yet.
@@ -132,13 +115,13 @@ impl Publisher {
 
 /// A message that is ready to go.
 #[pyclass(frozen, module = "async_signals._native")]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedMessage {
     pub(crate) core: Arc<Core>,
     pub(crate) outgoing: Outgoing,
 }
 
 #[pymethods]
-impl Prepared {
+impl PreparedMessage {
     /// The task's id.
     #[getter]
     fn id(&self) -> String {
@@ -157,21 +140,13 @@ impl Prepared {
         wait(py, &receipt)?.map_err(|error| error::not_sent(py, &error))
     }
 
-    /// Sends it and returns; `callback` is called with an exception or None, on the publisher's thread.
-    fn confirm_later(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let receipt = self.core.send(self.outgoing.clone(), None).map_err(|error| error::not_sent(py, &error))?;
-        // Not with the interpreter's lock held: the callback may come at once.
-        py.detach(|| {
-            receipt.on_settled(move |outcome| {
-                Python::attach(|py| {
-                    let error = outcome.err().map(|error| error::not_sent(py, &error));
-                    if let Err(error) = callback.call1(py, (error,)) {
-                        error.write_unraisable(py, None);
-                    }
-                });
-            });
-        });
-        Ok(())
+    /// Sends it without waiting for the broker's word, which is to come within `timeout` seconds, else within those
+    /// of the publisher.
+    #[pyo3(signature = (timeout=None))]
+    fn start(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Receipt> {
+        let timeout = timeout.map_or(Ok(self.core.timeout()), seconds)?;
+        let core = self.core.send(self.outgoing.clone(), Some(timeout)).map_err(|error| error::not_sent(py, &error))?;
+        Ok(Receipt::new(core, timeout))
     }
 
     /// Puts it into the buffer of background messages, waiting for room if it must.
@@ -185,6 +160,58 @@ impl Prepared {
     }
 }
 
+/// The promise of an outcome for one message, or for a flush. It is kept by the deadline.
+#[pyclass(frozen, module = "async_signals._native")]
+pub(crate) struct Receipt {
+    /// Taken by who has itself called back.
+    core: Mutex<Option<CoreReceipt>>,
+    timeout: Duration,
+}
+
+#[pymethods]
+impl Receipt {
+    /// Within how many seconds it is settled.
+    #[getter]
+    fn timeout(&self) -> f64 {
+        self.timeout.as_secs_f64()
+    }
+
+    /// Waits until it is settled; returns an exception, or None.
+    fn wait(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
+        let core = self.take()?;
+        Ok(wait(py, &core)?.err().map(|error| error::not_sent(py, &error)))
+    }
+
+    /// Has `callback` called with an exception or None, once, on the publisher's thread: it must not block.
+    fn on_settled(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let core = self.take()?;
+        // Not with the interpreter's lock held: the callback may come at once.
+        py.detach(|| {
+            core.on_settled(move |outcome| {
+                // The interpreter may be on its way out, and then nobody waits.
+                Python::try_attach(|py| {
+                    let error = outcome.err().map(|error| error::not_sent(py, &error));
+                    if let Err(error) = callback.call1(py, (error,)) {
+                        error.write_unraisable(py, None);
+                    }
+                });
+            });
+        });
+        Ok(())
+    }
+}
+
+impl Receipt {
+    fn new(core: CoreReceipt, timeout: Duration) -> Self {
+        Self { core: Mutex::new(Some(core)), timeout }
+    }
+
+    fn take(&self) -> PyResult<CoreReceipt> {
+        let taken = self.core.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.ok_or_else(|| PyValueError::new_err("a receipt is waited for once"))
+    }
+}
+
 /// Buffers a message; lets other threads run only when it must wait for room.
 pub(crate) fn buffer(py: Python<'_>, core: &Core, outgoing: Outgoing) -> PyResult<()> {
     let result = if core.has_room(&outgoing) { core.try_buffer(outgoing) } else { py.detach(|| core.buffer(outgoing)) };
@@ -192,7 +219,7 @@ pub(crate) fn buffer(py: Python<'_>, core: &Core, outgoing: Outgoing) -> PyResul
 }
 
 /// Waits without the interpreter's lock, and lets Ctrl-C through.
-fn wait(py: Python<'_>, receipt: &Receipt) -> PyResult<Outcome> {
+fn wait(py: Python<'_>, receipt: &CoreReceipt) -> PyResult<Outcome> {
     loop {
         if let Some(outcome) = py.detach(|| receipt.wait_for(SIGNAL_CHECK)) {
             return Ok(outcome);
@@ -268,5 +295,6 @@ pub(crate) fn parse_id(text: &str) -> PyResult<Uuid> {
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Publisher>()?;
-    module.add_class::<Prepared>()
+    module.add_class::<PreparedMessage>()?;
+    module.add_class::<Receipt>()
 }

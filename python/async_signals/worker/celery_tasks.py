@@ -28,7 +28,7 @@ from kombu import Message
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
 
-from async_signals.application import TASK
+from async_signals.routing import TASK
 
 from .job import Job
 from .listeners import Listeners

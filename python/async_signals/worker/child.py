@@ -23,10 +23,11 @@ from asgiref.sync import async_to_sync, sync_to_async
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
-from async_signals import embedded, parking, settings
+from async_signals import parking, settings
 from async_signals._native import Worker
-from async_signals.application import TASK
 from async_signals.errors import SignalNotSent
+from async_signals.publishing import embedded
+from async_signals.routing import TASK
 
 from .celery_tasks import CeleryTasks
 from .connections import Connections

@@ -13,9 +13,9 @@ from celery.utils.nodenames import worker_direct
 from django.core.exceptions import ImproperlyConfigured
 from kombu.serialization import prepare_accept_content
 
-from async_signals import publishers, routing
-from async_signals.application import has_broker
+from async_signals import routing
 from async_signals.errors import BrokerMisconfigured
+from async_signals.publishing.broker import broker_options
 from async_signals.routing import NotNative
 
 from . import banner, connections
@@ -121,7 +121,7 @@ class Program:
     def _plan(self, options: Options, lifecycle: Lifecycle) -> Plan:
         """Everything that can be known to be wrong without the broker is found out here."""
         app = self._app
-        if not has_broker(app):
+        if not routing.has_broker(app):
             raise Refused("no broker: set broker_url in Celery's settings")
         unsafe = _UNSAFE & set(prepare_accept_content(app.conf.accept_content) or ())
         if unsafe:
@@ -134,7 +134,7 @@ class Program:
                 "broker_read_url and broker_write_url differ: this worker knows one broker; use `celery worker`"
             )
         try:
-            broker = publishers.broker_options(app)
+            broker = broker_options(app)
             queues = routing.route("", "", list(app.amqp.queues.consume_from.values()))["declare"]
         except NotNative as error:
             raise Refused(f"{error}, and neither does this worker; use `celery worker`") from None

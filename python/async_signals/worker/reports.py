@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 from celery import Celery
 from celery.worker import state
 
-from async_signals.application import TASK
+from async_signals.routing import TASK
 
 from .events import Events
 from .job import Job

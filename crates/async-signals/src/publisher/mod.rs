@@ -184,6 +184,11 @@ impl Publisher {
         self.owner == std::process::id()
     }
 
+    /// Within how long a send ends, unless it is told otherwise.
+    pub fn timeout(&self) -> Duration {
+        self.shared.timeout
+    }
+
     /// Sends one message and gives a receipt for the broker's confirmation,
     /// which comes within `timeout` (the configured one if none is given).
     ///

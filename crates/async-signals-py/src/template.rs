@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     convert, encode,
-    publisher::{self, Prepared, PropertyOptions, Publisher},
+    publisher::{self, PreparedMessage, PropertyOptions, Publisher},
 };
 
 /// Sends one signal over one route.
@@ -34,7 +34,7 @@ use crate::{
 /// same task on the same route; each send fills in its own id, time and body.
 /// A ValueError says that they hold something that is not the same for every send.
 #[pyclass(frozen, module = "async_signals._native")]
-pub(crate) struct Outlet {
+pub(crate) struct MessageTemplate {
     core: Arc<Core>,
     signal: String,
     route: Arc<Route>,
@@ -44,7 +44,7 @@ pub(crate) struct Outlet {
 }
 
 #[pymethods]
-impl Outlet {
+impl MessageTemplate {
     #[new]
     #[pyo3(signature = (publisher, signal, *, route, headers, properties, max_bytes))]
     fn new(
@@ -55,7 +55,7 @@ impl Outlet {
         properties: &Bound<'_, PyDict>,
         max_bytes: usize,
     ) -> PyResult<Self> {
-        let template: Template = serde_json::from_value(Value::Object(convert::to_map(headers, "headers")?))
+        let template: TaskTemplateHeaders = serde_json::from_value(Value::Object(convert::to_map(headers, "headers")?))
             .map_err(|error| PyValueError::new_err(format!("headers: {error}")))?;
         let properties: PropertyOptions = convert::to_core(properties, "properties")?;
         Ok(Self {
@@ -76,9 +76,9 @@ impl Outlet {
         sender: &Bound<'_, PyAny>,
         named: &Bound<'_, PyDict>,
         parent: Option<(String, String)>,
-    ) -> PyResult<Prepared> {
+    ) -> PyResult<PreparedMessage> {
         let outgoing = self.outgoing(py, sender, named, parent)?;
-        Ok(Prepared { core: self.core.clone(), outgoing })
+        Ok(PreparedMessage { core: self.core.clone(), outgoing })
     }
 
     /// Encodes one send, buffers it and returns its id.
@@ -97,7 +97,7 @@ impl Outlet {
     }
 }
 
-impl Outlet {
+impl MessageTemplate {
     fn outgoing(
         &self,
         py: Python<'_>,
@@ -129,7 +129,7 @@ fn now() -> f64 {
 /// The headers of a message that Celery made, as `as_task_v2` names them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Template {
+struct TaskTemplateHeaders {
     lang: String,
     task: String,
     #[serde(rename = "id")]
@@ -164,7 +164,7 @@ struct Ours {
     _sent_at: f64,
 }
 
-impl Template {
+impl TaskTemplateHeaders {
     fn into_headers(self) -> PyResult<CommonHeaders> {
         let of_one_send = self.eta.is_some()
             || self.expires.is_some()
@@ -195,5 +195,5 @@ impl Template {
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Outlet>()
+    module.add_class::<MessageTemplate>()
 }

@@ -13,9 +13,7 @@ from typing import Any
 from celery import Celery
 from kombu import Producer
 
-from . import publishers
-from .outgoing import Interceptor
-from .waiting import off_hub
+from async_signals import compat
 
 
 def share(app: Celery, urls: list[str]) -> None:
@@ -26,12 +24,11 @@ def share(app: Celery, urls: list[str]) -> None:
     """
     if not all(url.startswith("sqla+sqlite") for url in urls):
         return
-    if app._pool is not None:
-        app._pool.force_close_all()
-    app.amqp._producer_pool = _Producers(app)
+    compat.close_pools(app)
+    compat.replace_producer_pool(app, _ProducerPool(app))
 
 
-class _Producers:
+class _ProducerPool:
     """Celery's pool of producers, as far as Celery uses it to publish."""
 
     def __init__(self, app: Celery) -> None:
@@ -44,19 +41,24 @@ class _Producers:
 
     def acquire(self, block: bool = False, timeout: float | None = None) -> Producer:
         """A producer, which is its own context manager."""
-        return _Producer(self._app)
+        return _producer(self._app)
 
 
-class _Producer(Interceptor):
-    """Has Celery make a message with any serializer, and the core publish it."""
+def _producer(app: Celery) -> Producer:
+    from async_signals.routing.producer import CoreProducer
 
-    def __init__(self, app: Celery) -> None:
-        super().__init__(app, self._confirm)
-        self._app = app
+    from . import confirm, publisher_for
 
-    def _prepare(self, body: Any, *args: Any, **kwargs: Any) -> tuple[bytes, str, str]:
-        encoded, content_type, content_encoding = Producer._prepare(self, body, *args, **kwargs)
-        return encoded.encode() if isinstance(encoded, str) else bytes(encoded), content_type, content_encoding
+    class TaskProducer(CoreProducer):
+        """Has Celery make a message with any serializer, and the core publish it."""
 
-    def _confirm(self, body: bytes, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
-        off_hub(publishers.for_app(self._app).message(route, headers, properties, body).confirm)
+        def _prepare(self, body: Any, *args: Any, **kwargs: Any) -> tuple[bytes, str, str]:
+            encoded, content_type, content_encoding = Producer._prepare(self, body, *args, **kwargs)
+            return encoded.encode() if isinstance(encoded, str) else bytes(encoded), content_type, content_encoding
+
+        def _take(
+            self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]
+        ) -> None:
+            confirm(publisher_for(self._app).message(where, headers, properties, body))
+
+    return TaskProducer(app)

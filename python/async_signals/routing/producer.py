@@ -1,0 +1,313 @@
+"""A producer for Celery to publish a signal with: what Celery has finished goes to the core, or to threads of ours.
+
+``apply_async`` routes the message, makes its headers, and calls everybody who has a say in it, in the sender's thread
+and within its context. Only the last step, which talks to a broker, is another one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, Task, signals
+from celery.app.routes import MapRoute
+from celery.exceptions import QueueNotFound
+from kombu import Producer
+from kombu.compression import compress
+from kombu.serialization import prepare_accept_content
+from kombu.utils.json import dumps
+
+from async_signals import compat, publishing, settings
+from async_signals._native import MessageTemplate, Publisher, encode_body
+from async_signals.errors import BrokerMisconfigured, SignalNotSent
+from async_signals.publishing.celery_producer import CeleryMessage
+
+from . import TASK, NotNative, route
+
+if TYPE_CHECKING:
+    from async_signals.dispatcher import AsyncSignal
+    from async_signals.publishing import Message
+
+compat.check_producer()
+
+#: Whoever listens to these wants to see each message.
+PUBLISH_SIGNALS = (signals.before_task_publish, signals.after_task_publish)
+#: What the core takes over of a message's properties as Celery made them.
+_PROPERTIES = ("correlation_id", "reply_to", "delivery_mode", "expiration")
+#: What ``apply_async`` is told that only one send knows; such a send is made by it.
+SEND_OPTIONS = ("countdown", "eta", "expires", "priority", "queue")
+
+#: Takes a message that Celery has finished.
+Take = Callable[["Message"], None]
+
+#: By app, the connection that a producer is made with. It is never connected.
+_connections: weakref.WeakKeyDictionary[Celery, Any] = weakref.WeakKeyDictionary()
+
+
+def publish_functions() -> tuple[Any, Any, Any, Any]:
+    """The functions that others patch to see each message, and where they stand."""
+    return Task, Task.apply_async, Producer, Producer.publish
+
+
+def is_observed(app: Celery) -> bool:
+    """Whether anybody wants to see, or to change, each message that Celery publishes."""
+    return (
+        any(signal.receivers for signal in PUBLISH_SIGNALS)
+        or bool(signals.task_sent.receivers)
+        or not all(map(compat.is_own, (type(app).send_task, app.Task.apply_async, Producer.publish)))
+        or "send_task" in vars(app)
+    )
+
+
+def template(app: Celery, signal: AsyncSignal, name: str) -> MessageTemplate | None:
+    """What makes each message of a signal; None if each must go through ``apply_async``.
+
+    Raises:
+        BrokerMisconfigured: No worker of the app would read the message.
+        SignalNotSent: Celery knows no such queue.
+    """
+    if "application/json" not in prepare_accept_content(app.conf.accept_content or ()):
+        raise BrokerMisconfigured(
+            f"accept_content is {app.conf.accept_content!r}, so that a worker throws signals away unread; "
+            f'add "json" to it',
+            "misconfigured",
+        )
+    try:
+        publisher = publishing.publisher_for(app)
+        if is_observed(app) or not _is_uniform(app) or signal.expires is not None:
+            return None
+        made: list[tuple[Any, Any, Any]] = []
+        message = _TemplateProducer(app, lambda *parts: made.append(parts))
+        _apply_async(app, signal, name, (name, None), {}, new_id(), message)
+    except NotNative:
+        return None
+    if not made:
+        return None
+    [(where, headers, properties)] = made
+    try:
+        return MessageTemplate(
+            publisher,
+            name,
+            route=where,
+            headers=headers,
+            properties=properties,
+            max_bytes=settings.get().max_message_size,
+        )
+    except (TypeError, ValueError):
+        return None  # it holds more than the core can fill in
+
+
+def _is_uniform(app: Celery) -> bool:
+    conf = app.conf
+    return (
+        all(type(router) is MapRoute for router in app.amqp.router.routes)
+        and conf.task_protocol == 2
+        and not conf.task_send_sent_event
+        and not conf.task_compression
+        and not conf.task_inherit_parent_priority
+    )
+
+
+def new_id() -> str:
+    """A task id."""
+    return str(uuid.uuid4())
+
+
+def apply_async(
+    app: Celery,
+    signal: AsyncSignal,
+    name: str,
+    sender: Any,
+    named: dict[str, Any],
+    task_id: str,
+    take: Take,
+    **options: Any,
+) -> None:
+    """Has Celery make the message of one send, and ``take`` hand it over.
+
+    Raises:
+        SignalNotSent: Celery knows no such queue, or whatever ``take`` raises.
+    """
+    producer: Producer
+    try:
+        producer = _NativeProducer(app, publishing.publisher_for(app), take)
+    except NotNative:
+        producer = _CeleryProducer(app, task_id, take)
+    try:
+        _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
+    except NotNative:  # a route that the core cannot take, which is known before anything is published
+        producer = _CeleryProducer(app, task_id, take)
+        _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
+
+
+def _apply_async(
+    app: Celery,
+    signal: AsyncSignal,
+    name: str,
+    args: tuple[Any, Any],
+    kwargs: dict[str, Any],
+    task_id: str,
+    producer: Producer,
+    **options: Any,
+) -> None:
+    """``apply_async`` as it is called for every signal: names in place of values, ours in one header."""
+    try:
+        app.tasks[TASK].apply_async(
+            args,
+            kwargs,
+            task_id=task_id,
+            producer=producer,
+            argsrepr=f"({name!r}, ...)",
+            kwargsrepr="{...}",
+            add_to_parent=False,
+            headers={"async_signals": {"queue": "", "sent_at": time.time()}},
+            **{**signal._celery_options(), **options},
+        )
+    except QueueNotFound as error:
+        raise SignalNotSent(
+            f"Celery's settings have no queue for signal {name!r}: {error}; add it to task_queues, or set "
+            f"task_create_missing_queues",
+            "unroutable",
+        ) from error
+
+
+class UnconnectedProducer(Producer):
+    """A producer that never opens a channel. Subclasses say what becomes of a message."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(None, auto_declare=False)
+        self._app = app
+        connection = _connections.get(app)
+        if connection is None:
+            connection = _connections[app] = app.connection_for_write()
+        # Asked by Celery for its way to wrap errors; kombu connects lazily, so this does not.
+        self.__connection__ = connection
+
+    @property
+    def connection(self) -> Any:
+        """The connection that is never made."""
+        return self.__connection__
+
+
+class _SignalProducer(UnconnectedProducer):
+    """What all producers for signals have in common: the body in the core's JSON, and events beside the message."""
+
+    def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
+        """As kombu's, but without its retries: the core has its own."""
+        if isinstance(body, dict) and "task" not in body:
+            self._publish_event(body, kwargs)
+            return None
+        kwargs["retry"] = False
+        return super().publish(body, *args, **kwargs)
+
+    def _publish_event(self, event: dict[str, Any], arguments: dict[str, Any]) -> None:
+        """An event ``task-sent`` goes beside its message (``task_send_sent_event``)."""
+        # Protocol 1 shows the values themselves, which are nobody's business but the receivers'.
+        event = {**event, "args": "(...)", "kwargs": "{...}"} if self._app.conf.task_protocol == 1 else event
+        CeleryMessage(self._app, str(event.get("uuid")), event, {**arguments, "retry": False}).publish_event()
+
+    def _prepare(
+        self,
+        body: Any,
+        serializer: str | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        compression: str | None = None,
+        headers: dict[str, Any] | None = None,
+    ) -> tuple[bytes, str, str]:
+        encoded = _encoded(body)
+        if compression:
+            encoded, compressed = compress(encoded, compression)
+            if headers is not None:
+                headers["compression"] = compressed
+        return encoded, "application/json", "utf-8"
+
+
+def _encoded(body: Any) -> bytes:
+    """The body that Celery made, of protocol 2 or 1, with its values in the core's JSON."""
+    limit = settings.get().max_message_size
+    if not isinstance(body, dict):
+        args, kwargs, _ = body
+        return encode_body(args[0], args[1], kwargs, limit)
+    args, kwargs = body["args"], body["kwargs"]
+    plain_args, plain_kwargs, _ = json.loads(encode_body(args[0], args[1], kwargs, limit))
+    encoded: str = dumps({**body, "args": plain_args, "kwargs": plain_kwargs})
+    return encoded.encode()
+
+
+class CoreProducer(UnconnectedProducer):
+    """Ends with what the core takes: body, route, headers and properties."""
+
+    def _publish(
+        self,
+        body: bytes,
+        priority: int,
+        content_type: str,
+        content_encoding: str,
+        headers: dict[str, Any],
+        properties: dict[str, Any],
+        routing_key: str,
+        mandatory: bool,
+        immediate: bool,
+        exchange: str,
+        declare: list[Any],
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        where = route(exchange, routing_key, declare)
+        queue = where["declare"][0]["name"] if where["declare"] else routing_key
+        ours = headers.get("async_signals")
+        if isinstance(ours, dict) and not ours.get("queue"):
+            ours["queue"] = queue
+        known = {name: properties[name] for name in _PROPERTIES if properties.get(name) is not None}
+        known.update(priority=priority or 0, content_type=content_type, content_encoding=content_encoding)
+        self._take(body, where, headers, known)
+
+    def _take(self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+        raise AssertionError("a subclass takes it")
+
+
+class _NativeProducer(_SignalProducer, CoreProducer):
+    """Hands a message to the native publisher."""
+
+    def __init__(self, app: Celery, publisher: Publisher, take: Take) -> None:
+        super().__init__(app)
+        self._publisher = publisher
+        self._hand_over = take
+
+    def _take(self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+        self._hand_over(self._publisher.message(where, headers, properties, body))
+
+
+class _TemplateProducer(_SignalProducer, CoreProducer):
+    """Keeps all of a message but the body, to make others after it."""
+
+    def __init__(self, app: Celery, keep: Callable[[Any, Any, Any], None]) -> None:
+        super().__init__(app)
+        self._keep = keep
+
+    def _take(self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+        self._keep(where, headers, properties)
+
+
+class _CeleryProducer(_SignalProducer):
+    """Has a message published by Celery's own producer, on a thread of ours, with whatever serializer is asked for."""
+
+    def __init__(self, app: Celery, task_id: str, take: Take) -> None:
+        super().__init__(app)
+        self._task_id = task_id
+        self._hand_over = take
+
+    def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
+        """Hands it over as it is; the values in it become plain data, with the core's marks for what JSON lacks."""
+        if isinstance(body, dict) and "task" not in body:
+            self._publish_event(body, kwargs)
+            return
+        plain = json.loads(_encoded(body))
+        self._hand_over(
+            CeleryMessage(self._app, self._task_id, plain if isinstance(body, dict) else tuple(plain), kwargs)
+        )
