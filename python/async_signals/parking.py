@@ -12,7 +12,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 
 from . import publishing, routing, settings
-from ._native import Follow, Incoming, encode_body
+from ._native import FollowUp, Incoming, encode_body
 from .errors import Parked, SignalNotSent
 from .failures import Failure
 from .routing import NotNative
@@ -99,7 +99,7 @@ class Held:
             Parked: It came too often.
         """
         follow = self.message.delivered_before(self._taken_from, int(settings.get().max_deliveries))
-        if follow.parked:
+        if follow.dead_letter:
             self._park(follow)
         logger.warning("Message %s was delivered before; this is delivery %d", self._id, self.message.deliveries + 2)
         self._publish(follow)
@@ -108,7 +108,7 @@ class Held:
         """Publishes what follows for receivers that failed: another try, or a parked copy."""
         told = [failure.for_core() for failure in failures]
         for follow in self.message.failed(self._taken_from, told):
-            if not follow.parked:
+            if not follow.dead_letter:
                 self._publish(follow)
                 logger.info("Signal %s[%s] is tried again at %s: %s", signal, self._id, follow.eta, follow.receivers)
             elif self._publish(follow):
@@ -116,9 +116,9 @@ class Held:
 
     def park(self, kind: str, reason: str) -> NoReturn:
         """Puts it into the dead-letter queue with the reason, and ends the task."""
-        self._park(self.message.park(self._taken_from, kind, reason))
+        self._park(self.message.dead_letter(self._taken_from, kind, reason))
 
-    def _park(self, follow: Follow) -> NoReturn:
+    def _park(self, follow: FollowUp) -> NoReturn:
         if not self._publish(follow):
             raise Reject(follow.reason, requeue=False)
         logger.error("Message %s is parked in %s: %s", self._id, self._dead_letters(), follow.reason)
@@ -127,10 +127,10 @@ class Held:
     def _dead_letters(self) -> str | None:
         return settings.get().dead_letter_queue(self.queue)
 
-    def _publish(self, follow: Follow) -> bool:
+    def _publish(self, follow: FollowUp) -> bool:
         """Publishes it, and says whether there was a queue for it."""
         queue, arguments = self.queue, None
-        if follow.parked:
+        if follow.dead_letter:
             dead_letters = self._dead_letters()
             if dead_letters is None:
                 logger.error("Message %s is rejected: %s", self._id, follow.reason)
@@ -155,7 +155,7 @@ class Held:
         return True
 
 
-def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: Follow) -> None:
+def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: FollowUp) -> None:
     """Publishes a finished message straight to a queue, and returns when the broker has it.
 
     Arguments:
@@ -178,7 +178,7 @@ def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: F
             )
         return
     route = routing.route_to_queue(queue, arguments) if arguments is not None else routing.route("", queue, [])
-    publishing.confirm(publisher.follow(route, follow))
+    publishing.confirm(publisher.follow_up(route, follow))
 
 
 def bounds(options: settings.Settings) -> dict[str, Any]:
