@@ -225,6 +225,7 @@ def _flush_at_exit() -> None:
         left = buffered()
         if left:  # it may also be somebody's confirmed send that nobody waits for any more
             logger.error("%d background signals were not sent before the process ended: %s", left, error)
+    _native.drain_events(settings.get().flush_timeout)
     failure_reports.drain(settings.get().flush_timeout)
 
 
