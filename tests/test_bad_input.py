@@ -35,7 +35,7 @@ def plain(make_project: MakeProject, redis_server: RedisServer) -> Project:
         ('AsyncSignal(providing_args="host")', "TypeError", ["providing_args", "('host',)"]),
         ("AsyncSignal(providing_args=(1,))", "TypeError", ["providing_args", "1"]),
         ("AsyncSignal(strict=True)", "TypeError", ["strict", "providing_args"]),
-        ("my_signal.options(cuontdown=5)", "TypeError", ["cuontdown", "countdown"]),
+        ("my_signal.options(cuontdown=5)", "TypeError", ["cuontdown"]),
         ('my_signal.options(durability="outbox")', "ValueError", ["outbox", "confirmed"]),
         ('my_signal.options(task_id="5").send(None)', "ValueError", ["task_id", "UUID"]),
         ("my_signal.send(None, signal=5)", "TypeError", ["signal"]),

@@ -179,8 +179,11 @@ class PendingSend:
         Raises:
             SignalNotSent: It was not handed over.
         """
-        if self._recorder is not None or self.durability == "background":
+        if self._recorder is not None:
             self.publish()
+            return None
+        if self.durability == "background":
+            self._hand_over(lambda message: publishing.buffer(message, timeout))
             return None
         receipts: list[AnyReceipt] = []
         self._hand_over(lambda message: receipts.append(message.start(timeout)))
@@ -277,10 +280,12 @@ async def _aconfirm(message: Message) -> None:
 
     receipt = message.start()
     receipt.on_settled(call_back)
+    # The core keeps its deadlines itself, unless it has died; Celery's own producer leaves them to who waits.
+    native = isinstance(receipt, _native.Receipt)
     try:
-        await asyncio.wait_for(confirmed, receipt.timeout + _SLACK)
+        await asyncio.wait_for(confirmed, receipt.timeout + (_SLACK if native else 0))
     except TimeoutError:
-        raise SignalNotSent(f"not settled within {receipt.timeout:g} s", "deadline", may_have_arrived=True) from None
+        raise SignalNotSent(f"not published within {receipt.timeout:g} s", "deadline", True) from None
 
 
 async def _abuffer(message: Message) -> None:

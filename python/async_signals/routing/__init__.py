@@ -46,10 +46,9 @@ class SendPlan:
     __slots__ = (
         "_changes",
         "_changes_then",
-        "_functions",
         "_generation",
+        "_observers",
         "_process_id",
-        "_signals",
         "app",
         "durability",
         "eager",
@@ -76,7 +75,7 @@ class SendPlan:
         self.eager = bool(self.app.conf.task_always_eager)
         self._changes = compat.changed_settings(self.app)
         self._changes_then = dict(self._changes)
-        self._signals, self._functions = producer.PUBLISH_SIGNALS, producer.publish_functions()
+        self._observers = producer.Observers(self.app)
         if not self.eager:
             self.template = producer.template(self.app, signal, self.name)
 
@@ -90,16 +89,7 @@ class SendPlan:
             or self._process_id != getpid()
         ):
             return False
-        if self.template is None:
-            return True
-        before, after = self._signals
-        task, task_function, producer, producer_function = self._functions
-        return (
-            not before.receivers
-            and not after.receivers
-            and task.apply_async is task_function
-            and producer.publish is producer_function
-        )
+        return self.template is None or not self._observers.changed()
 
 
 def plan_for(signal: AsyncSignal) -> SendPlan:

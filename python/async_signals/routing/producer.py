@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 compat.check_producer()
 
-#: Whoever listens to these wants to see each message.
-PUBLISH_SIGNALS = (signals.before_task_publish, signals.after_task_publish)
 #: What the core takes over of a message's properties as Celery made them.
 _PROPERTIES = ("correlation_id", "reply_to", "delivery_mode", "expiration")
 #: What ``apply_async`` is told that only one send knows; such a send is made by it.
@@ -48,18 +46,43 @@ Take = Callable[["Message"], None]
 _connections: weakref.WeakKeyDictionary[Celery, Any] = weakref.WeakKeyDictionary()
 
 
-def publish_functions() -> tuple[Any, Any, Any, Any]:
-    """The functions that others patch to see each message, and where they stand."""
-    return Task, Task.apply_async, Producer, Producer.publish
+class Observers:
+    """Who wants to see, or to change, each message that an app publishes; it is looked at before each send.
+
+    Arguments:
+        app: The app.
+    """
+
+    __slots__ = ("_app", "_functions", "_functions_then", "_signals")
+
+    def __init__(self, app: Celery) -> None:
+        self._app = vars(app)
+        self._signals = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
+        # Of the classes' dictionaries: what wrapt makes of a function binds anew each time it is looked up.
+        self._functions = tuple(
+            (vars(owner), name)
+            for owner, name in ((Task, "apply_async"), (Producer, "publish"), (type(app), "send_task"))
+            if name in vars(owner)
+        )
+        self._functions_then = [names[name] for names, name in self._functions]
+
+    def changed(self) -> bool:
+        """Whether somebody has begun to listen, or has patched a function, since."""
+        before, after, sent = self._signals
+        return bool(
+            before.receivers
+            or after.receivers
+            or sent.receivers
+            or [names[name] for names, name in self._functions] != self._functions_then
+            or "send_task" in self._app
+        )
 
 
 def is_observed(app: Celery) -> bool:
     """Whether anybody wants to see, or to change, each message that Celery publishes."""
-    return (
-        any(signal.receivers for signal in PUBLISH_SIGNALS)
-        or bool(signals.task_sent.receivers)
-        or not all(map(compat.is_own, (type(app).send_task, app.Task.apply_async, Producer.publish)))
-        or "send_task" in vars(app)
+    return Observers(app).changed() or any(
+        compat.is_patched(owner, name)
+        for owner, name in ((type(app), "send_task"), (app.Task, "apply_async"), (Producer, "publish"))
     )
 
 
@@ -132,16 +155,12 @@ def apply_async(
     Raises:
         SignalNotSent: Celery knows no such queue, or whatever ``take`` raises.
     """
-    producer: Producer
     try:
-        producer = _NativeProducer(app, publishing.publisher_for(app), take)
+        publisher = publishing.publisher_for(app)
     except NotNative:
-        producer = _CeleryProducer(app, task_id, take)
-    try:
-        _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
-    except NotNative:  # a route that the core cannot take, which is known before anything is published
-        producer = _CeleryProducer(app, task_id, take)
-        _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
+        publisher = None
+    producer = _SendProducer(app, publisher, task_id, take)
+    _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
 
 
 def _apply_async(
@@ -194,7 +213,7 @@ class UnconnectedProducer(Producer):
 
 
 class _SignalProducer(UnconnectedProducer):
-    """What all producers for signals have in common: the body in the core's JSON, and events beside the message."""
+    """What both producers for signals have in common: the body in the core's JSON, and events beside the message."""
 
     def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
         """As kombu's, but without its retries: the core has its own."""
@@ -271,15 +290,33 @@ class CoreProducer(UnconnectedProducer):
         raise AssertionError("a subclass takes it")
 
 
-class _NativeProducer(_SignalProducer, CoreProducer):
-    """Hands a message to the native publisher."""
+class _SendProducer(_SignalProducer, CoreProducer):
+    """Hands one message over, to the native publisher or to Celery's own producer on a thread of ours."""
 
-    def __init__(self, app: Celery, publisher: Publisher, take: Take) -> None:
+    def __init__(self, app: Celery, publisher: Publisher | None, task_id: str, take: Take) -> None:
         super().__init__(app)
         self._publisher = publisher
+        self._task_id = task_id
         self._hand_over = take
 
+    def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
+        """Finishes the message for whoever publishes it."""
+        if self._publisher is None and not (isinstance(body, dict) and "task" not in body):
+            self._hand_to_celery(body, kwargs)
+            return None
+        try:
+            return super().publish(body, *args, **dict(kwargs))
+        except NotNative:  # a route that the core cannot take
+            self._hand_to_celery(body, kwargs)
+
+    def _hand_to_celery(self, body: Any, arguments: dict[str, Any]) -> None:
+        # Whatever serializer is asked for: values become plain data, with the core's marks for what JSON lacks.
+        plain = json.loads(_encoded(body))
+        body = plain if isinstance(body, dict) else tuple(plain)
+        self._hand_over(CeleryMessage(self._app, self._task_id, body, arguments))
+
     def _take(self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+        assert self._publisher is not None
         self._hand_over(self._publisher.message(where, headers, properties, body))
 
 
@@ -292,22 +329,3 @@ class _TemplateProducer(_SignalProducer, CoreProducer):
 
     def _take(self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
         self._keep(where, headers, properties)
-
-
-class _CeleryProducer(_SignalProducer):
-    """Has a message published by Celery's own producer, on a thread of ours, with whatever serializer is asked for."""
-
-    def __init__(self, app: Celery, task_id: str, take: Take) -> None:
-        super().__init__(app)
-        self._task_id = task_id
-        self._hand_over = take
-
-    def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
-        """Hands it over as it is; the values in it become plain data, with the core's marks for what JSON lacks."""
-        if isinstance(body, dict) and "task" not in body:
-            self._publish_event(body, kwargs)
-            return
-        plain = json.loads(_encoded(body))
-        self._hand_over(
-            CeleryMessage(self._app, self._task_id, plain if isinstance(body, dict) else tuple(plain), kwargs)
-        )
