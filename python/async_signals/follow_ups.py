@@ -15,7 +15,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 
 from . import publishing, routing, settings
-from ._native import Follow, Incoming, encode_body
+from ._native import FollowUp, Incoming, encode_body
 from .errors import DeadLettered, SignalNotSent
 from .failures import Failure
 from .routing import NotNative
@@ -101,57 +101,59 @@ class TaskMessage:
         Raises:
             DeadLettered: It came too often.
         """
-        follow = self.incoming.delivered_before(self._taken_from, int(settings.get().max_deliveries))
-        if follow.parked:
-            self._end_as_dead_letter(follow)
+        follow_up = self.incoming.delivered_before(self._taken_from, int(settings.get().max_deliveries))
+        if follow_up.dead_letter:
+            self._end_as_dead_letter(follow_up)
         logger.warning("Message %s was delivered before; this is delivery %d", self._id, self.incoming.deliveries + 2)
-        self._publish(follow)
+        self._publish(follow_up)
 
     def publish_follow_ups(self, signal: str, failures: Iterable[Failure]) -> None:
         """Publishes what follows for receivers that failed: another try, or a dead letter."""
         failed = [failure.for_core() for failure in failures]
-        for follow in self.incoming.failed(self._taken_from, failed):
-            if not follow.parked:
-                self._publish(follow)
-                logger.info("Signal %s[%s] is tried again at %s: %s", signal, self._id, follow.eta, follow.receivers)
-            elif self._publish(follow):
+        for follow_up in self.incoming.failed(self._taken_from, failed):
+            if not follow_up.dead_letter:
+                self._publish(follow_up)
+                logger.info(
+                    "Signal %s[%s] is tried again at %s: %s", signal, self._id, follow_up.eta, follow_up.receivers
+                )
+            elif self._publish(follow_up):
                 logger.error(
-                    "Signal %s[%s] is dead-lettered to %s: %s", signal, self._id, self._dead_letters(), follow.reason
+                    "Signal %s[%s] is dead-lettered to %s: %s", signal, self._id, self._dead_letters(), follow_up.reason
                 )
 
     def dead_letter(self, kind: str, reason: str) -> NoReturn:
         """Puts it into the dead-letter queue with the reason, and ends the task."""
-        self._end_as_dead_letter(self.incoming.park(self._taken_from, kind, reason))
+        self._end_as_dead_letter(self.incoming.dead_letter(self._taken_from, kind, reason))
 
-    def _end_as_dead_letter(self, follow: Follow) -> NoReturn:
-        if not self._publish(follow):
-            raise Reject(follow.reason, requeue=False)
-        logger.error("Message %s is dead-lettered to %s: %s", self._id, self._dead_letters(), follow.reason)
-        raise DeadLettered(f"to {self._dead_letters()}: {follow.reason}")
+    def _end_as_dead_letter(self, follow_up: FollowUp) -> NoReturn:
+        if not self._publish(follow_up):
+            raise Reject(follow_up.reason, requeue=False)
+        logger.error("Message %s is dead-lettered to %s: %s", self._id, self._dead_letters(), follow_up.reason)
+        raise DeadLettered(f"to {self._dead_letters()}: {follow_up.reason}")
 
     def _dead_letters(self) -> str | None:
         return settings.get().dead_letter_queue(self.queue)
 
-    def _publish(self, follow: Follow) -> bool:
+    def _publish(self, follow_up: FollowUp) -> bool:
         """Publishes it, and says whether there was a queue for it."""
         queue, arguments = self.queue, None
-        if follow.parked:
+        if follow_up.dead_letter:
             dead_letters = self._dead_letters()
             if dead_letters is None:
-                logger.error("Message %s is rejected: %s", self._id, follow.reason)
+                logger.error("Message %s is rejected: %s", self._id, follow_up.reason)
                 return False
             queue, arguments = dead_letters, bounds(settings.get())
         try:
             if self._unencodable is not None:
                 raise self._unencodable
             try:
-                publish(self._app, queue, arguments, follow)
+                publish(self._app, queue, arguments, follow_up)
             except SignalNotSent as error:
                 if error.code != "precondition_failed":
                     raise
                 # The queue is there with other bounds, which is better than no dead letter.
                 logger.warning("Queue %s keeps the arguments it was declared with: %s", queue, error)
-                publish(self._app, queue, None, follow)
+                publish(self._app, queue, None, follow_up)
         except Exception as error:
             # Not acknowledged: it comes again, but not at once.
             logger.exception("Message %s could not be put into %s", self._id, queue)
@@ -160,7 +162,7 @@ class TaskMessage:
         return True
 
 
-def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: Follow) -> None:
+def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow_up: FollowUp) -> None:
     """Publishes a finished message straight to a queue, and returns when the broker has it.
 
     Arguments:
@@ -169,21 +171,21 @@ def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: F
     try:
         publisher = publishing.publisher_for(app)
     except NotNative:
-        properties = json.loads(follow.properties)
+        properties = json.loads(follow_up.properties)
         left = properties.pop("expiration_ms")
         with app.producer_or_acquire() as producer:
             producer.publish(
-                follow.body,
+                follow_up.body,
                 exchange="",
                 routing_key=queue,
-                headers=json.loads(follow.headers),
+                headers=json.loads(follow_up.headers),
                 declare=[routing.durable_queue(queue, arguments)] if arguments is not None else [],
                 expiration=None if left is None else left / 1000,
                 **properties,
             )
         return
     route = routing.route_to_queue(queue, arguments) if arguments is not None else routing.route("", queue, [])
-    publishing.confirm(publisher.follow(route, follow))
+    publishing.confirm(publisher.follow_up(route, follow_up))
 
 
 def bounds(options: settings.Settings) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Observer:
     def redelivered(self, id: str, deliveries: int) -> None:
         logger.warning("Message %s was delivered before; this is delivery %d", id, deliveries + 1)
 
-    def parked(self, id: str, queue: str | None, reason: str) -> None:
+    def dead_lettered(self, id: str, queue: str | None, reason: str) -> None:
         if queue is None:
             logger.error("Message %s is rejected: %s", id, reason)
         else:
