@@ -31,13 +31,13 @@ const ROUNDS: usize = 3;
 const BODY: &[u8] = br#"[["bench.order_placed",null],{"order_id":5,"email":"ada@example.org","express":true},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]"#;
 
 /// One signal's way out: what its messages share, as the binding keeps it.
-struct Outlet {
+struct MessageTemplate {
     route: Arc<Route>,
     headers: Arc<CommonHeaders>,
     properties: Properties,
 }
 
-impl Outlet {
+impl MessageTemplate {
     fn new() -> Self {
         let template = Template {
             argsrepr: "('bench.order_placed', ...)".to_owned(),
@@ -74,11 +74,11 @@ fn ours(url: &str) -> f64 {
     config.buffer_messages = MESSAGES;
     config.buffer_bytes = usize::MAX;
     let publisher = Publisher::start(config).expect("a thread");
-    let outlet = Outlet::new();
-    publisher.send(outlet.outgoing(&publisher), None).expect("open").wait().expect("confirmed");
+    let template = MessageTemplate::new();
+    publisher.send(template.outgoing(&publisher), None).expect("open").wait().expect("confirmed");
     let start = Instant::now();
     for _ in 0..MESSAGES {
-        publisher.buffer(outlet.outgoing(&publisher)).expect("room");
+        publisher.buffer(template.outgoing(&publisher)).expect("room");
     }
     publisher.flush(Duration::from_secs(120)).expect("open").wait().expect("all confirmed");
     MESSAGES as f64 / start.elapsed().as_secs_f64()
@@ -138,7 +138,7 @@ fn main() {
     }
     let publisher =
         Publisher::start(PublisherConfig::new(BrokerConfig::new("memory://").expect("a URL"))).expect("a thread");
-    let sample = Outlet::new().outgoing(&publisher);
+    let sample = MessageTemplate::new().outgoing(&publisher);
     let mut envelope = Vec::new();
     kombu::write_envelope(&mut envelope, &sample.message, "", QUEUE, sample.message.id).expect("an envelope");
     println!("{}", serde_json::json!({"ours": published, "bare_lapin": bare, "envelope_bytes": envelope.len()}));

@@ -221,7 +221,7 @@ class TestChecks:
 
 class TestAnOldWorker:
     def test_it_loses_nothing_that_is_newer_than_itself(self, plain: Project) -> None:
-        """A signal that a worker does not have is parked, and a marker it does not know stays a reference."""
+        """A signal that a worker does not have is dead-lettered, and a marker it does not know stays a reference."""
         plain.run(
             """
             from async_signals import AsyncSignal
@@ -244,6 +244,6 @@ class TestAnOldWorker:
             worker.process.wait_for("succeeded in")
         waiting = plain.queues()
         assert waiting == {"celery.dead": 2}, waiting
-        parked = plain.take("celery.dead")
-        assert "newer.signal" in str(parked[0].body)
-        assert "of the future" in str(parked[1].body)
+        letters = plain.take("celery.dead")
+        assert "newer.signal" in str(letters[0].body)
+        assert "of the future" in str(letters[1].body)

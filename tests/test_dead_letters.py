@@ -15,7 +15,9 @@ class TestDeadLetters:
         )
         with project.our_worker() as worker:
             for number in range(3):
-                worker.process.wait_for(f"is parked in celery.dead: this worker has no signal 'nobody.knows{number}'")
+                worker.process.wait_for(
+                    f"is dead-lettered to celery.dead: this worker has no signal 'nobody.knows{number}'"
+                )
 
         def dead(*arguments: str) -> str:
             done = project.python("-m", "async_signals", "-A", "proj", "dead", *arguments)

@@ -43,11 +43,13 @@ _KOMBUS_RACE = "no further SQL can be emitted within this transaction"
 
 class TestPoison:
     @pytest.mark.timeout(180)
-    def test_what_kills_its_process_is_parked_after_a_bounded_number_of_deliveries(self, project: Project) -> None:
+    def test_what_kills_its_process_is_dead_lettered_after_a_bounded_number_of_deliveries(
+        self, project: Project
+    ) -> None:
         with project.worker() as worker:
             project.run("from shopapp.signals import poisonous; poisonous.send('web')")
             try:
-                worker.process.wait_for("is parked in celery.dead", timeout=120)
+                worker.process.wait_for("is dead-lettered to celery.dead", timeout=120)
             except AssertionError:
                 if _KOMBUS_RACE in worker.output:
                     pytest.xfail("kombu's SQLAlchemy transport shares a session between threads, and ended the worker")
@@ -55,8 +57,8 @@ class TestPoison:
             project.run_the_last(worker)
         assert len(project.effects.seen("kills_its_process")) == 5
         assert project.queues() == {"celery.dead": 1}
-        (parked,) = project.take("celery.dead")
-        ours = parked.headers["async_signals"]
+        (letter,) = project.take("celery.dead")
+        ours = letter.headers["async_signals"]
         assert ours["parked"]["kind"] == "TooManyDeliveries"
         assert ours["parked"]["queue"] == "celery"
         assert ours["deliveries"] == 5
@@ -70,7 +72,7 @@ class TestRowsThatAreGone:
             (effect,) = project.effects.wait_for(1, "looks_at_the_row")
         assert effect["arguments"] == {"reference": "B2"}
 
-    def test_raise_parks_it_skip_calls_nobody_and_none_passes_none(self, project: Project) -> None:
+    def test_raise_dead_letters_it_skip_calls_nobody_and_none_passes_none(self, project: Project) -> None:
         project.migrate()
         project.run(
             f"{MAKE_ROW}\nfor signal in (signals.about_a_row, signals.skipping, signals.without_rows):\n"
@@ -80,9 +82,9 @@ class TestRowsThatAreGone:
             project.run_the_last(worker)
         assert [effect["arguments"] for effect in project.effects.seen("looks_at_the_row")] == [{"reference": None}]
         assert project.queues() == {"celery.dead": 1}
-        (parked,) = project.take("celery.dead")
-        assert parked.headers["async_signals"]["parked"]["kind"] == "MissingRow"
-        assert "shopapp.Order" in parked.headers["async_signals"]["parked"]["reason"]
+        (letter,) = project.take("celery.dead")
+        assert letter.headers["async_signals"]["parked"]["kind"] == "MissingRow"
+        assert "shopapp.Order" in letter.headers["async_signals"]["parked"]["reason"]
 
 
 def test_a_signal_without_receivers_is_done_with_a_warning(project: Project) -> None:

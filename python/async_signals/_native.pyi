@@ -27,7 +27,7 @@ class Publisher:
     def message(
         self, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any], body: bytes
     ) -> PreparedMessage: ...
-    def follow(self, route: dict[str, Any], follow: Follow) -> PreparedMessage: ...
+    def follow_up(self, route: dict[str, Any], follow_up: FollowUp) -> PreparedMessage: ...
     def start_flush(self, timeout: float) -> Receipt: ...
     @property
     def buffered(self) -> int: ...
@@ -119,23 +119,23 @@ class Incoming:
     @property
     def receivers(self) -> frozenset[str] | None:
         """The names of the receivers that it is still for; None: all."""
-    def delivered_before(self, taken_from: str, most: int) -> Follow:
+    def delivered_before(self, taken_from: str, most: int) -> FollowUp:
         """What follows because it was taken before and not finished."""
-    def failed(self, taken_from: str, failures: list[dict[str, Any]]) -> list[Follow]:
+    def failed(self, taken_from: str, failures: list[dict[str, Any]]) -> list[FollowUp]:
         """What follows because receivers failed, each told as `Failure.for_core` does."""
-    def park(self, taken_from: str, kind: str, reason: str) -> Follow:
+    def dead_letter(self, taken_from: str, kind: str, reason: str) -> FollowUp:
         """It, as it is put into the dead-letter queue."""
 
 @final
-class Follow:
+class FollowUp:
     """A message that is published in the place of one that was taken."""
 
     @property
-    def parked(self) -> bool:
+    def dead_letter(self) -> bool:
         """Whether it goes into the dead-letter queue."""
     @property
     def reason(self) -> str | None:
-        """Why it is parked, in a sentence."""
+        """Why it goes there, in a sentence."""
     @property
     def eta(self) -> str | None:
         """Before when it does not run, as Celery writes it."""
@@ -236,7 +236,7 @@ def resolve_call(sender: Any, kwargs: dict[str, Any], lookup: _Lookup) -> tuple[
     becomes a SenderRef.
     """
 
-#: The exit code of a process that left a receiver running: its message went back, or was parked.
+#: The exit code of a process that left a receiver running: its message went back, or became a dead letter.
 LEFT_RUNNING: int
 
 class WorkerObserver(Protocol):
@@ -252,7 +252,7 @@ class WorkerObserver(Protocol):
         """A message waits for its time."""
     def redelivered(self, id: str, deliveries: int) -> None:
         """A message was taken before and not settled."""
-    def parked(self, id: str, queue: str | None, reason: str) -> None:
+    def dead_lettered(self, id: str, queue: str | None, reason: str) -> None:
         """A message is in the dead-letter queue; None: there is none, and it is dropped."""
     def retried(self, id: str, receivers: list[str], seconds: float) -> None:
         """Receivers that failed will be tried again."""
@@ -326,7 +326,7 @@ class Job:
     def unfinished(self) -> None:
         """It goes back into its queue."""
     def unfit(self, kind: str, reason: str) -> None:
-        """It cannot be run here, and is parked: `kind` is a word for programs, `reason` a sentence for people."""
+        """It cannot be run here, and becomes a dead letter: `kind` is a word for programs, `reason` a sentence for people."""
 
 @final
 class Worker:

@@ -29,8 +29,8 @@ class Delivery:
     redeliveries: int = 0
 
 
-class Arrival:
-    """A message that a worker runs: hardly any receiver asks for its delivery, so it is made when one does.
+class LazyDelivery:
+    """A delivery that is made when a receiver asks for it, which hardly any does.
 
     Arguments:
         signal: The signal's wire name.
@@ -81,10 +81,10 @@ class Message(Protocol):
     def deliveries(self) -> int: ...
 
 
-current: ContextVar[Delivery | Arrival | None] = ContextVar("async_signals_delivery", default=None)
+current: ContextVar[Delivery | LazyDelivery | None] = ContextVar("async_signals_delivery", default=None)
 
 
 def current_delivery() -> Delivery | None:
     """The message that the running receiver was called for; None outside a worker."""
     found = current.get()
-    return found.delivery if isinstance(found, Arrival) else found
+    return found.delivery if isinstance(found, LazyDelivery) else found

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync
 
 from ._native import resolve_call
-from .delivery import Arrival, Delivery, current
+from .delivery import Delivery, LazyDelivery, current
 from .failures import Failure
 from .once import Once
-from .receivers import Named, Receiver
+from .receivers import NamedReceiver, Receiver
 from .references import Lookup, SkipReceivers
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def run(
     signal: AsyncSignal,
     sender: Any,
     named: dict[str, Any],
-    delivery: Delivery | Arrival,
+    delivery: Delivery | LazyDelivery,
     only: frozenset[str] | None = None,
     responses: list[Response] | None = None,
     bare: bool = False,
@@ -72,16 +72,16 @@ def run(
         return []
     token = current.set(delivery)
     try:
-        if only is not None or signal.sayings.once:
+        if only is not None or signal._registry.any_once:
             return _call_chosen(signal, sender, named, delivery, only, responses, receivers, coroutines)
         failures: list[Failure] = []
         raised = _call(signal, sender, named, receivers, receivers, responses)
         if raised:
-            failures += _failures(signal, signal.names_of(sender, receivers, False), raised)
+            failures += _failures(signal, signal._receiver_names(sender, receivers, False), raised)
         if coroutines:
             raised = _await(signal, sender, named, coroutines, responses)
             if raised:
-                failures += _failures(signal, signal.names_of(sender, coroutines, True), raised)
+                failures += _failures(signal, signal._receiver_names(sender, coroutines, True), raised)
         return failures
     finally:
         current.reset(token)
@@ -134,17 +134,17 @@ def _call_chosen(
     signal: AsyncSignal,
     sender: Any,
     named: dict[str, Any],
-    delivery: Delivery | Arrival,
+    delivery: Delivery | LazyDelivery,
     only: frozenset[str] | None,
     responses: list[Response] | None,
     receivers: list[Receiver],
     coroutines: list[Receiver],
 ) -> list[Failure]:
     """The same where receivers are picked out by name, or have one effect for each message."""
-    plain, awaited = signal.names_of(sender, receivers, False), signal.names_of(sender, coroutines, True)
+    plain, awaited = signal._receiver_names(sender, receivers, False), signal._receiver_names(sender, coroutines, True)
     ordinals = Counter[str]()
-    calls: list[tuple[Callable[..., Any], Receiver, Named]] = []
-    side_by_side: list[tuple[Receiver, Named]] = []
+    calls: list[tuple[Callable[..., Any], Receiver, NamedReceiver]] = []
+    side_by_side: list[tuple[Receiver, NamedReceiver]] = []
     for receiver, known, asynchronous in [
         *((receiver, known, False) for receiver, known in zip(receivers, plain, strict=True)),
         *((receiver, known, True) for receiver, known in zip(coroutines, awaited, strict=True)),
@@ -152,7 +152,7 @@ def _call_chosen(
         ordinals[known.name] += 1
         if only is not None and known.name not in only:
             continue
-        if known.said.once:
+        if known.options.once:
             once = Once(receiver, asynchronous, delivery.id, known.name, ordinals[known.name])
             calls.append((once, receiver, known))
         elif asynchronous:
@@ -169,10 +169,10 @@ def _call_chosen(
     return failures
 
 
-def _failures(signal: AsyncSignal, names: list[Named], raised: list[Raised]) -> list[Failure]:
+def _failures(signal: AsyncSignal, names: list[NamedReceiver], raised: list[Raised]) -> list[Failure]:
     failures = []
     for index, error in raised:
-        name, said = names[index]
-        retry = signal.retry if said.retry is None else said.retry or None
+        name, options = names[index]
+        retry = signal.retry if options.retry is None else options.retry or None
         failures.append(Failure(name, error, retry))
     return failures

@@ -13,12 +13,12 @@ class Retry:
     """A receiver's retries. Times are in seconds; the pauses themselves are the core's to choose.
 
     Attributes:
-        max: How often it is tried again after the first time. 0: parked at its first failure.
+        max: How often it is tried again after the first time. 0: dead-lettered at its first failure.
         base: The first pause.
         factor: By what each pause is longer than the one before.
         cap: The longest pause.
         jitter: Whether a pause is anything from its half to its whole.
-        on: The exceptions that are worth another try; with any other one it is parked at once.
+        on: The exceptions that are worth another try; with any other one it is dead-lettered at once.
     """
 
     max: int

@@ -9,9 +9,9 @@ from typing import Any
 from celery import Task, shared_task
 from celery.worker.request import Request
 
-from . import names, parking, propagation, references
+from . import follow_ups, names, propagation, references
 from .delivery import Delivery
-from .errors import Parked
+from .errors import DeadLettered
 from .failures import summary
 from .routing import TASK
 
@@ -40,7 +40,7 @@ class SignalRequest(Request):
     ignore_result=True,
     serializer="json",
     # Said in the log already, where it happened.
-    throws=(Parked,),
+    throws=(DeadLettered,),
     # Acknowledged after the receivers ran, and back in the queue when a pool process dies of them.
     acks_late=True,
     acks_on_failure_or_timeout=True,
@@ -56,32 +56,32 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         named: The arguments as they were sent.
 
     Raises:
-        Parked: It could not be run here, and is in the dead-letter queue with the reason.
+        DeadLettered: It could not be run here, and is in the dead-letter queue with the reason.
         ReceiversFailed: At least one receiver raised. Each failure is in the log, and what its ``retry`` asks for
             is on its way.
     """
-    held = parking.Held(self, signal, sender, named)
-    if held.redelivered:
+    message = follow_ups.TaskMessage(self, signal, sender, named)
+    if message.redelivered:
         # A worker died, or lost its broker, with this message in hand. It is counted in the message itself,
         # since brokers only tell that it was delivered before, not how often.
-        held.come_again()
+        message.requeue()
         return
     known = names.find(str(signal))
     if known is None:
-        held.park("UnknownSignal", f"this worker has no signal {signal!r}")
-    message = held.message
+        message.dead_letter("UnknownSignal", f"this worker has no signal {signal!r}")
+    incoming = message.incoming
     delivery = Delivery(
         id=self.request.id,
         signal=signal,
-        attempt=message.attempt,
-        queue=held.queue,
-        sent_at=None if message.sent_at is None else datetime.fromtimestamp(message.sent_at, timezone.utc),
-        redeliveries=message.deliveries,
+        attempt=incoming.attempt,
+        queue=message.queue,
+        sent_at=None if incoming.sent_at is None else datetime.fromtimestamp(incoming.sent_at, timezone.utc),
+        redeliveries=incoming.deliveries,
     )
     try:
-        failures = propagation.run(known, sender, named, delivery, message.receivers)
+        failures = propagation.run(known, sender, named, delivery, incoming.receivers)
     except (references.UnresolvableReference, references.MissingRow) as error:
-        held.park(type(error).__name__, str(error))
+        message.dead_letter(type(error).__name__, str(error))
     if failures:
-        held.follow(signal, failures)
+        message.publish_follow_ups(signal, failures)
         raise summary(signal, failures)

@@ -9,7 +9,7 @@
 //! - [`reference`]: the inert stand-ins for what JSON has no form for.
 //! - [`resolve`]: the stand-ins become the real values, where the receivers run.
 //! - [`worker`]: the core's worker, and the threads of Python's that it has receivers called by.
-//! - [`follow`]: what follows a message that could not simply be finished.
+//! - [`follow_up`]: what follows a message that could not simply be finished.
 //! - [`fork`]: what has to happen around a fork of the process.
 //! - [`dead_letters`]: looking into dead-letter queues.
 //! - [`broker`]: which broker, as Celery's settings say it.
@@ -24,7 +24,7 @@ mod decode;
 mod encode;
 mod error;
 mod fault;
-mod follow;
+mod follow_up;
 mod fork;
 mod kombu;
 mod names;
@@ -43,7 +43,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     publisher::register(module)?;
     worker::register(module)?;
     dead_letters::register(module)?;
-    follow::register(module)?;
+    follow_up::register(module)?;
     fork::register(module)?;
     reference::register(module)?;
     encode::register(module)?;

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     broker::{self, seconds},
     convert, error,
-    follow::Follow,
+    follow_up::FollowUp,
 };
 
 /// How often a waiting thread looks for Ctrl-C.
@@ -88,9 +88,12 @@ impl Publisher {
     }
 
     /// A message that follows one that could not simply be finished.
-    fn follow(&self, route: &Bound<'_, PyDict>, follow: &Follow) -> PyResult<PreparedMessage> {
+    fn follow_up(&self, route: &Bound<'_, PyDict>, follow_up: &FollowUp) -> PyResult<PreparedMessage> {
         let route = Arc::new(convert::to_core::<Route>(route, "route")?);
-        Ok(PreparedMessage { core: self.core.clone(), outgoing: Outgoing { route, message: follow.message.clone() } })
+        Ok(PreparedMessage {
+            core: self.core.clone(),
+            outgoing: Outgoing { route, message: follow_up.message.clone() },
+        })
     }
 
     /// Begins to wait until the broker has all that was sent before, at most `timeout` seconds.

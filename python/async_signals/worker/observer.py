@@ -35,11 +35,11 @@ class Observer:
     def redelivered(self, id: str, deliveries: int) -> None:
         logger.warning("Message %s was delivered before; this is delivery %d", id, deliveries + 1)
 
-    def parked(self, id: str, queue: str | None, reason: str) -> None:
+    def dead_lettered(self, id: str, queue: str | None, reason: str) -> None:
         if queue is None:
             logger.error("Message %s is rejected: %s", id, reason)
         else:
-            logger.error("Message %s is parked in %s: %s", id, queue, reason)
+            logger.error("Message %s is dead-lettered to %s: %s", id, queue, reason)
 
     def retried(self, id: str, receivers: list[str], seconds: float) -> None:
         logger.info("Message %s is tried again in %.1f s: %s", id, seconds, ", ".join(receivers))

@@ -8,7 +8,7 @@ use super::{limits::Watch, pool::Pool};
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The exit code of a process that left a receiver running: its message went
-/// back, or was parked.
+/// back, or became a dead letter.
 pub(super) const LEFT_RUNNING: i32 = 71;
 
 /// What is left to do when the core has ended.

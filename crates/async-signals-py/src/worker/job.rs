@@ -183,7 +183,7 @@ impl Job {
         self.held.finish(Outcome::Unfinished);
     }
 
-    /// It cannot be run here, and is parked: `kind` is a word for programs, `reason` a sentence for people.
+    /// It cannot be run here, and becomes a dead letter: `kind` is a word for programs, `reason` a sentence for people.
     fn unfit(&self, kind: String, reason: String) {
         self.held.finish(Outcome::Unfit { kind: kind.into(), reason });
     }

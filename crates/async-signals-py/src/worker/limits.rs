@@ -13,7 +13,7 @@ use std::{
 use async_signals::worker::Outcome;
 use pyo3::{ffi, prelude::*};
 
-use super::{job::Held, observer::Teller, pool::Pool};
+use super::{job::Held, observer::ObserverThread, pool::Pool};
 
 thread_local! {
     /// The slot of this thread, while it runs jobs.
@@ -219,7 +219,7 @@ impl Current {
 /// What is done about a job that takes too long.
 pub(super) struct Watchdog {
     pub(super) pool: Arc<Pool>,
-    pub(super) teller: Teller,
+    pub(super) observer_thread: ObserverThread,
     /// How long the other threads may take to finish when the process is to end.
     pub(super) patience: Duration,
     /// `interrupt(ident) -> bool`: interrupts the main thread; False for any other.
@@ -251,17 +251,17 @@ impl Watchdog {
             });
         });
         if spawned.is_err() {
-            self.teller.tell("trouble", ("no thread could be started to interrupt a receiver",));
+            self.observer_thread.tell("trouble", ("no thread could be started to interrupt a receiver",));
         }
     }
 
-    /// The hard limit: its message is parked, what has not begun goes back, and the process ends.
+    /// The hard limit: its message becomes a dead letter, what has not begun goes back, and the process ends.
     fn end(&self, held: &Held, limit: Duration) {
         let reason = format!("its receivers took longer than {} s", limit.as_secs_f64());
         let outcome = Outcome::Unfit { kind: "TimeLimitExceeded".into(), reason };
         held.finish(outcome);
         let (id, task) = (held.text("id").to_owned(), held.text("task").to_owned());
-        self.teller.tell("timed_out", (id, task, limit.as_secs_f64()));
+        self.observer_thread.tell("timed_out", (id, task, limit.as_secs_f64()));
         self.pool.stop_beginning(self.patience);
     }
 }

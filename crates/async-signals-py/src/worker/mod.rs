@@ -36,7 +36,7 @@ use self::{
     ending::Ending,
     job::Job,
     limits::{TimeLimits, Watch, Watchdog},
-    observer::{Teller, Told},
+    observer::{ObserverThread, WorkerObserver},
     pool::Pool,
     receive::Receiving,
 };
@@ -58,14 +58,14 @@ pub(crate) struct Shared {
 struct Plan {
     config: WorkerConfig,
     watchdog: Watchdog,
-    teller: Teller,
+    observer_thread: ObserverThread,
     control: Option<RawFd>,
 }
 
 /// The threads of a worker that was started.
 struct Started {
     core: JoinHandle<Result<(), BrokerError>>,
-    teller: Teller,
+    observer_thread: ObserverThread,
 }
 
 enum Stage {
@@ -125,7 +125,7 @@ impl Worker {
     ) -> PyResult<Self> {
         let broker = broker::config(py, &urls, transport_options, tls, heartbeat)?;
         let queues = queues.iter().map(|queue| convert::to_core::<Queue>(queue, "queue"));
-        let teller = Teller::start(observer)?;
+        let observer_thread = ObserverThread::start(observer)?;
         let patience = seconds(stop_timeout)?;
         let mut config = WorkerConfig::new(broker, queues.collect::<PyResult<_>>()?);
         config.name = name;
@@ -134,7 +134,7 @@ impl Worker {
         config.most_prefetch = most_prefetch;
         config.max_deliveries = max_deliveries;
         config.startup_rounds = startup_rounds;
-        config.observer = Arc::new(Told::new(teller.clone()));
+        config.observer = Arc::new(WorkerObserver::new(observer_thread.clone()));
         config.dead_letters = match dead_letters {
             Some(name) => {
                 let arguments = dead_letter_arguments.map(|dict| convert::to_map(dict, "dead_letter_arguments"));
@@ -146,8 +146,9 @@ impl Worker {
             TimeLimits { soft: soft_time_limit.map(seconds).transpose()?, hard: time_limit.map(seconds).transpose()? };
         let pool = Arc::new(Pool::new(tasks, max_messages));
         let shared = Shared { pool: pool.clone(), watch: Arc::default(), limits, patience };
-        let watchdog = Watchdog { pool, teller: teller.clone(), patience, interrupt: Arc::new(interrupt) };
-        let plan = Plan { config, watchdog, teller, control };
+        let watchdog =
+            Watchdog { pool, observer_thread: observer_thread.clone(), patience, interrupt: Arc::new(interrupt) };
+        let plan = Plan { config, watchdog, observer_thread, control };
         Ok(Self { shared: Arc::new(shared), stage: Mutex::new(Stage::Planned(Box::new(plan))) })
     }
 
@@ -201,7 +202,7 @@ impl Worker {
         let ended = py.detach(|| {
             let ended = started.core.join();
             // What it has said is in the log by then.
-            started.teller.settle();
+            started.observer_thread.settle();
             ended
         });
         match ended {
@@ -255,7 +256,7 @@ impl Worker {
 }
 
 impl Shared {
-    fn start(&self, Plan { config, watchdog, teller, control }: Plan) -> std::io::Result<Started> {
+    fn start(&self, Plan { config, watchdog, observer_thread, control }: Plan) -> std::io::Result<Started> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (core, running) = Core::new(config, self.pool.clone());
         self.pool.attach(core);
@@ -269,7 +270,7 @@ impl Shared {
             ending.end();
             result
         })?;
-        Ok(Started { core, teller })
+        Ok(Started { core, observer_thread })
     }
 }
 

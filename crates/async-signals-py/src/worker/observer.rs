@@ -6,24 +6,24 @@ use std::{fmt, sync::mpsc, thread, time::Duration};
 use async_signals::{broker::BrokerError, follow::Failure, worker::Observer};
 use pyo3::prelude::*;
 
-type Note = Box<dyn FnOnce(&Bound<'_, PyAny>) -> PyResult<()> + Send>;
+type Call = Box<dyn FnOnce(&Bound<'_, PyAny>) -> PyResult<()> + Send>;
 
 /// How long the end of the worker waits for what was told before it to be heard.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
-/// The way to the thread that tells.
+/// The thread that calls a Python observer.
 #[derive(Clone)]
-pub(super) struct Teller(mpsc::Sender<Note>);
+pub(super) struct ObserverThread(mpsc::Sender<Call>);
 
-impl Teller {
-    /// Tells a Python object from now on, until the last teller is dropped.
+impl ObserverThread {
+    /// Starts the thread, which ends when the last handle is dropped.
     pub(super) fn start(observer: Py<PyAny>) -> std::io::Result<Self> {
-        let (sender, notes) = mpsc::channel::<Note>();
+        let (sender, calls) = mpsc::channel::<Call>();
         thread::Builder::new().name("async-signals-log".to_owned()).spawn(move || {
-            for note in notes {
+            for call in calls {
                 // The interpreter may be on its way out, and then nobody listens.
                 Python::try_attach(|py| {
-                    if let Err(error) = note(observer.bind(py)) {
+                    if let Err(error) = call(observer.bind(py)) {
                         error.write_unraisable(py, None);
                     }
                 });
@@ -37,31 +37,31 @@ impl Teller {
     where
         Arguments: for<'py> pyo3::call::PyCallArgs<'py> + Send + 'static,
     {
-        let note: Note = Box::new(move |observer| observer.call_method1(method, arguments).map(drop));
+        let call: Call = Box::new(move |observer| observer.call_method1(method, arguments).map(drop));
         // Nobody is there any more once the worker has ended.
-        let _ = self.0.send(note);
+        let _ = self.0.send(call);
     }
 
     /// Waits until what was told so far is heard, within reason. Called without the interpreter's lock.
     pub(super) fn settle(&self) {
         let (heard, hears) = mpsc::channel();
-        let note: Note = Box::new(move |_| {
+        let call: Call = Box::new(move |_| {
             let _ = heard.send(());
             Ok(())
         });
-        if self.0.send(note).is_ok() {
+        if self.0.send(call).is_ok() {
             // Nobody may listen any more, and then there is nothing to wait for.
-            let _ = hears.recv_timeout(LAST_WORDS);
+            let _ = hears.recv_timeout(LAST_CALLS);
         }
     }
 }
 
 /// The core's observer.
-pub(super) struct Told(Teller);
+pub(super) struct WorkerObserver(ObserverThread);
 
-impl Told {
-    pub(super) fn new(teller: Teller) -> Self {
-        Self(teller)
+impl WorkerObserver {
+    pub(super) fn new(thread: ObserverThread) -> Self {
+        Self(thread)
     }
 
     fn tell<Arguments>(&self, method: &'static str, arguments: Arguments)
@@ -72,7 +72,7 @@ impl Told {
     }
 }
 
-impl Observer for Told {
+impl Observer for WorkerObserver {
     fn connected(&self, broker: &str) {
         self.tell("connected", (broker.to_owned(),));
     }
@@ -94,7 +94,7 @@ impl Observer for Told {
     }
 
     fn parked(&self, id: &str, queue: Option<&str>, reason: &str) {
-        self.tell("parked", (id.to_owned(), queue.map(str::to_owned), reason.to_owned()));
+        self.tell("dead_lettered", (id.to_owned(), queue.map(str::to_owned), reason.to_owned()));
     }
 
     fn retried(&self, id: &str, failures: &[Failure], seconds: f64) {

@@ -2,7 +2,7 @@
 
 mod builder;
 mod error;
-mod outlet;
+mod template;
 mod trace;
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
 pub use self::{builder::CeleryBuilder, error::ConfigError, trace::TraceContext};
 pub(crate) use self::{
     builder::{MAX_MESSAGE_BYTES, check_queue_name},
-    outlet::{Outlet, Wanted},
+    template::{MessageTemplate, Wanted},
 };
 use crate::{
     broker::{self, BrokerConfig, BrokerError},

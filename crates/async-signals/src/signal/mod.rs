@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{error::SendError, options::SendOptions};
 use crate::{
-    celery::Outlet,
+    celery::MessageTemplate,
     connection::{Connect, ConnectError, Connection, Connections, Disconnect},
     delivery::Delivery,
     dispatch::{self, Dispatch},
@@ -76,7 +76,7 @@ pub struct AsyncSignal<P> {
     place: &'static Location<'static>,
     connections: Connections<P>,
     /// The way out over the app that it was last sent through.
-    outlet: Mutex<Option<Arc<Outlet>>>,
+    template: Mutex<Option<Arc<MessageTemplate>>>,
     /// Whether it was said that nothing here listens.
     is_unheard: AtomicBool,
 }
@@ -100,7 +100,7 @@ impl<P> AsyncSignal<P> {
             retry: None,
             place: Location::caller(),
             connections: Connections::new(),
-            outlet: Mutex::new(None),
+            template: Mutex::new(None),
             is_unheard: AtomicBool::new(false),
         }
     }

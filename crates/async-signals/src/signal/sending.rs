@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{AsyncSignal, SendError, SendOptions};
 use crate::{
-    celery::{Celery, MAX_MESSAGE_BYTES, Outlet, Wanted},
+    celery::{Celery, MAX_MESSAGE_BYTES, MessageTemplate, Wanted},
     delivery::Delivery,
     durability::Durability,
     ids,
@@ -71,9 +71,9 @@ impl<'a, P: Serialize + DeserializeOwned + Send + 'static> Sending<'a, P> {
             }
         };
         let id = options.id.unwrap_or_else(|| publisher.next_id());
-        let outlet = outlet(&options, app, SystemTime::now())?;
+        let template = template_for(&options, app, SystemTime::now())?;
         let trace = options.trace.or_else(|| app.trace_context());
-        let outgoing = outlet.outgoing(id, body, trace.as_ref());
+        let outgoing = template.outgoing(id, body, trace.as_ref());
         let durability = options.durability.unwrap_or(app.durability());
         let patience = app.buffer_timeout();
         Ok(Self { signal, id, way: Way::Broker { publisher, outgoing: Box::new(outgoing), durability, patience } })
@@ -119,7 +119,11 @@ fn sent(signal: &'static str, id: Uuid, published: Result<(), PublishError>) -> 
 }
 
 /// The way out: made once for each signal and app, as long as a send wants nothing of its own.
-fn outlet<P>(options: &SendOptions<'_, P>, app: &Celery, now: SystemTime) -> Result<Arc<Outlet>, SendError> {
+fn template_for<P>(
+    options: &SendOptions<'_, P>,
+    app: &Celery,
+    now: SystemTime,
+) -> Result<Arc<MessageTemplate>, SendError> {
     let signal = options.signal;
     let never_due = || SendError::NeverDue { signal: signal.name };
     let eta = options.due.map(|due| due.from(now).ok_or_else(never_due)).transpose()?;
@@ -136,15 +140,15 @@ fn outlet<P>(options: &SendOptions<'_, P>, app: &Celery, now: SystemTime) -> Res
         && options.due.is_none()
         && options.expires.is_none();
     if !is_usual {
-        return Ok(Arc::new(app.outlet(&wanted)?));
+        return Ok(Arc::new(app.message_template(&wanted)?));
     }
-    let mut kept = signal.outlet.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(outlet) = kept.as_ref().filter(|outlet| outlet.is_of(app)) {
-        return Ok(outlet.clone());
+    let mut kept = signal.template.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(template) = kept.as_ref().filter(|template| template.is_of(app)) {
+        return Ok(template.clone());
     }
-    let outlet = Arc::new(app.outlet(&wanted)?);
-    *kept = Some(outlet.clone());
-    Ok(outlet)
+    let template = Arc::new(app.message_template(&wanted)?);
+    *kept = Some(template.clone());
+    Ok(template)
 }
 
 /// Waits for room in a full buffer without blocking the thread, as far as its runtime is tokio's.

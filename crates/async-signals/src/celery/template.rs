@@ -1,4 +1,4 @@
-//! One signal's way out over one app: what stays the same from send to send, made once.
+//! What makes the messages of one signal over one app: all that stays the same from send to send, made once.
 
 use std::{
     sync::{Arc, Weak},
@@ -30,7 +30,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// All of a message but its id, its time and its body.
-pub(crate) struct Outlet {
+pub(crate) struct MessageTemplate {
     /// Known again by its address: a signal lives as long as the process, and must not keep an app as long.
     app: Weak<App>,
     route: Arc<Route>,
@@ -39,8 +39,8 @@ pub(crate) struct Outlet {
 }
 
 impl Celery {
-    /// The way out for sends that want this.
-    pub(crate) fn outlet(&self, wanted: &Wanted<'_>) -> Result<Outlet, SendError> {
+    /// What makes the messages of sends that want this.
+    pub(crate) fn message_template(&self, wanted: &Wanted<'_>) -> Result<MessageTemplate, SendError> {
         let config = &self.0.config;
         let name = wanted.queue.unwrap_or_else(|| self.queue_for(wanted.signal));
         if !is_queue_name(name) {
@@ -78,11 +78,16 @@ impl Celery {
         };
         let headers = CommonHeaders::new(template).expect("text and numbers can be written as JSON");
         let route = Route { exchange, routing_key, declare: vec![queue] };
-        Ok(Outlet { app: Arc::downgrade(&self.0), route: Arc::new(route), headers: Arc::new(headers), properties })
+        Ok(MessageTemplate {
+            app: Arc::downgrade(&self.0),
+            route: Arc::new(route),
+            headers: Arc::new(headers),
+            properties,
+        })
     }
 }
 
-impl Outlet {
+impl MessageTemplate {
     pub(crate) fn is_of(&self, app: &Celery) -> bool {
         std::ptr::eq(self.app.as_ptr(), Arc::as_ptr(&app.0))
     }

@@ -75,49 +75,49 @@ impl Incoming {
     }
 
     /// What follows because it was taken before and not finished.
-    fn delivered_before(&self, taken_from: &str, most: u32) -> Follow {
+    fn delivered_before(&self, taken_from: &str, most: u32) -> FollowUp {
         follow::delivered_before(&self.message, taken_from, most, SystemTime::now()).into()
     }
 
     /// What follows because receivers failed.
-    fn failed(&self, taken_from: &str, failures: Vec<Bound<'_, PyDict>>) -> PyResult<Vec<Follow>> {
+    fn failed(&self, taken_from: &str, failures: Vec<Bound<'_, PyDict>>) -> PyResult<Vec<FollowUp>> {
         let failures: Vec<Failure> =
             failures.iter().map(|failure| convert::to_core(failure, "failure")).collect::<PyResult<_>>()?;
         let follows = follow::failed(&self.message, taken_from, &failures, SystemTime::now(), &mut retry::random);
-        Ok(follows.into_iter().map(Follow::from).collect())
+        Ok(follows.into_iter().map(FollowUp::from).collect())
     }
 
     /// It, as it is put into the dead-letter queue.
-    fn park(&self, taken_from: &str, kind: &str, reason: &str) -> Follow {
+    fn dead_letter(&self, taken_from: &str, kind: &str, reason: &str) -> FollowUp {
         Core::Parked(follow::parked(&self.message, taken_from, kind, reason, SystemTime::now())).into()
     }
 }
 
 /// A message that is published in the place of one that was taken.
 #[pyclass(frozen, module = "async_signals._native")]
-pub(crate) struct Follow {
-    parked: bool,
+pub(crate) struct FollowUp {
+    dead_letter: bool,
     pub(crate) message: Outgoing,
 }
 
-impl From<Core> for Follow {
+impl From<Core> for FollowUp {
     fn from(follow: Core) -> Self {
         match follow {
-            Core::Again(message) => Self { parked: false, message },
-            Core::Parked(message) => Self { parked: true, message },
+            Core::Again(message) => Self { dead_letter: false, message },
+            Core::Parked(message) => Self { dead_letter: true, message },
         }
     }
 }
 
 #[pymethods]
-impl Follow {
+impl FollowUp {
     /// Whether it goes into the dead-letter queue.
     #[getter]
-    fn parked(&self) -> bool {
-        self.parked
+    fn dead_letter(&self) -> bool {
+        self.dead_letter
     }
 
-    /// Why it is parked, in a sentence.
+    /// Why it goes there, in a sentence.
     #[getter]
     fn reason(&self) -> Option<&str> {
         self.raw()?.get("async_signals")?.get("parked")?.get("reason")?.as_str()
@@ -164,7 +164,7 @@ impl Follow {
     }
 }
 
-impl Follow {
+impl FollowUp {
     /// What follows always has headers of this kind: it keeps those that came.
     fn raw(&self) -> Option<&Map<String, Value>> {
         match &self.message.headers {
@@ -176,5 +176,5 @@ impl Follow {
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Incoming>()?;
-    module.add_class::<Follow>()
+    module.add_class::<FollowUp>()
 }
