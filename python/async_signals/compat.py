@@ -49,6 +49,7 @@ def _need(package: Any, owner: Any, *names: str) -> None:
 
 _need(django, dispatcher, "_make_id")
 _need(django, dispatcher.Signal, "_live_receivers")
+_need(django, dispatcher.Signal(), "_dead_receivers")
 
 #: How Django tells receivers and senders apart in ``Signal.receivers``.
 make_id: Callable[[Any], Any] = vars(dispatcher)["_make_id"]
@@ -60,6 +61,15 @@ def receiver_entry(entry: tuple[Any, ...]) -> tuple[Any, Any, bool]:
     Django 5.2 has them in threes, Django 6 in fours, with the sender's reference between the last two.
     """
     return entry[0], entry[1], entry[-1]
+
+
+#: Whether Django forgets the receivers of a sender that is gone, as Django 6 does.
+FORGETS_DEAD_SENDERS = django.VERSION >= (6,)
+
+
+def has_dead_receivers(signal: dispatcher.Signal) -> bool:
+    """Whether Django has yet to forget receivers or senders that are gone."""
+    return bool(vars(signal)["_dead_receivers"])
 
 
 def _check_receiver_entries() -> None:
