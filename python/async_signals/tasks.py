@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Task, shared_task
@@ -75,7 +75,7 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         signal=signal,
         attempt=message.attempt,
         queue=held.queue,
-        sent_at=None if message.sent_at is None else datetime.fromtimestamp(message.sent_at, timezone.utc),
+        sent_at=None if message.sent_at is None else datetime.fromtimestamp(message.sent_at, UTC),
         redeliveries=message.deliveries,
     )
     try:
