@@ -35,7 +35,7 @@ help: ## List what can be run
 
 # The stamp is newer than the lock file when .venv holds what the lock file says.
 $(VENV)/.locked: requirements/dev.txt scripts/venv.sh scripts/find-python.sh
-	@python="$(PYTHON)"; scripts/venv.sh "$${python:-$$(scripts/find-python.sh 3.10)}" $(VENV) requirements/dev.txt
+	@python="$(PYTHON)"; scripts/venv.sh "$${python:-$$(scripts/find-python.sh 3.11)}" $(VENV) requirements/dev.txt
 	@touch $@
 
 .PHONY: venv

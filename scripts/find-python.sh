@@ -1,8 +1,8 @@
 #!/bin/sh
-# Prints the first CPython that is at least MAJOR.MINOR (default 3.10): on PATH, else among pyenv's.
+# Prints the first CPython that is at least MAJOR.MINOR (default 3.11): on PATH, else among pyenv's.
 # Fails, saying what to install, when there is none.
 set -u
-wanted=${1:-3.10}
+wanted=${1:-3.11}
 
 suits() {
     "$1" - "$wanted" 2>/dev/null <<'PY'
@@ -14,7 +14,7 @@ sys.exit(not (usable and sys.version_info[:2] >= wanted))
 PY
 }
 
-for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do
+for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
     if suits "$name"; then
         command -v "$name"
         exit 0

@@ -1,9 +1,7 @@
 """The native half of Async Signals."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, final
-
-from typing_extensions import Self
+from typing import Any, Protocol, Self, final
 
 class Observer(Protocol):
     def lost(self, task_id: str, error: Any) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Task, shared_task
@@ -75,7 +75,7 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         signal=signal,
         attempt=incoming.attempt,
         queue=message.queue,
-        sent_at=None if incoming.sent_at is None else datetime.fromtimestamp(incoming.sent_at, timezone.utc),
+        sent_at=None if incoming.sent_at is None else datetime.fromtimestamp(incoming.sent_at, UTC),
         redeliveries=incoming.deliveries,
     )
     try:
