@@ -324,7 +324,7 @@ class Job:
     def unfinished(self) -> None:
         """It goes back into its queue."""
     def unfit(self, kind: str, reason: str) -> None:
-        """It cannot be run here, and becomes a dead letter: `kind` is a word for programs, `reason` a sentence for people."""
+        """It cannot be run here, and becomes a dead letter: `kind` for programs, `reason` for people."""
 
 @final
 class Worker:

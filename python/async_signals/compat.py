@@ -112,6 +112,9 @@ if _state is not None:
     _need(celery, _state, "_tls", "default_app", "_get_active_apps", "_task_stack", "get_current_worker_task")
     _need(celery, _state._tls, "current_app")
 
+#: Celery's state of apps and tasks.
+celery_state: Any = _state
+
 #: By thread, what Celery's stack of running tasks is made of, where it tells: asking the stack itself costs a fifth
 #: of a send. Empty: no task runs in any thread. None: it does not tell.
 _running_tasks: dict[Any, Any] | None = (

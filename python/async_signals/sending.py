@@ -58,28 +58,35 @@ def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[
     if plan.on_commit if on_commit is None else on_commit:
         connection = transactions.pending(sender, named, options.get("database"))
         if connection is not None:
+            if publishing.check_process():
+                plan = routing.plan_for(signal)
             pending = PendingSend(plan, signal, sender, named, options, recorder, snapshot=True)
             transactions.publish_on_commit(connection, pending)
             return Sent((), pending.id)
     template = plan.template
     if template is None or options or recorder is not None:
+        if publishing.check_process():
+            plan = routing.plan_for(signal)
         return PendingSend(plan, signal, sender, named, options, recorder).publish()
-    if plan.durability != "background":
+    try:
+        if plan.durability == "background":
+            return Sent((), template.background(sender, named, compat.running_task()))
         prepared = template.prepare(sender, named, compat.running_task())
         publishing.confirm(prepared)
-        return Sent((), prepared.id)
-    try:
-        return Sent((), template.background(sender, named, compat.running_task()))
     except SignalNotSent as error:
-        if error.code != "buffer_full":
-            raise
-    return PendingSend(plan, signal, sender, named, options).publish()  # which waits for room
+        if error.code == "closed" and publishing.check_process():
+            return send(signal, sender, named, options, robust)  # by this process's own publisher
+        if error.code == "buffer_full":
+            return PendingSend(plan, signal, sender, named, options).publish()  # which waits for room
+        raise
+    return Sent((), prepared.id)
 
 
 async def asend(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], robust: bool) -> Sent:
     """Sends a signal without blocking the event loop. See ``AsyncSignal.asend``."""
     _check(signal, named)
     recorder = None if recorder_for is None else recorder_for(signal)
+    publishing.check_process()
     plan = routing.plan_for(signal)
     if plan.app is None and recorder is None:
         _warn_not_configured()

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery import Task, shared_task
-from celery.worker.request import Request
 
 from . import follow_ups, names, propagation, references
 from .delivery import Delivery
@@ -16,21 +15,6 @@ from .failures import summary
 from .routing import TASK
 
 logger = logging.getLogger("async_signals")
-
-
-class SignalRequest(Request):
-    """A worker's view of one message: says of one that goes back that it was delivered before.
-
-    Brokers say so themselves, but kombu's SQLAlchemy transport forgets it, and
-    without it a receiver that kills its worker would be tried for ever.
-    """
-
-    def reject(self, requeue: bool = False) -> None:
-        """Gives the message back, or drops it."""
-        info = self._message.properties.get("delivery_info") if self._message.properties else None
-        if requeue and isinstance(info, dict):
-            info["redelivered"] = True
-        super().reject(requeue)
 
 
 @shared_task(
@@ -45,7 +29,7 @@ class SignalRequest(Request):
     acks_late=True,
     acks_on_failure_or_timeout=True,
     reject_on_worker_lost=True,
-    Request="async_signals.tasks:SignalRequest",
+    Request="async_signals.task_request:SignalRequest",
 )
 def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     """Calls the receivers of a signal, one after the other.

@@ -30,23 +30,21 @@ class _Connections(threading.local):
     made, so that this list is enough.
     """
 
-    def __init__(self) -> None:
-        #: None: not looked for yet. Settings may be half read when this module is imported.
-        self._known: list[weakref.ref[BaseDatabaseWrapper]] | None = None
+    #: None: not looked for yet. Settings may be half read when this module is imported.
+    known: list[weakref.ref[BaseDatabaseWrapper]] | None = None
 
-    def known(self) -> list[weakref.ref[BaseDatabaseWrapper]]:
-        if self._known is None:
-            if not django_settings.configured:
-                return []  # without settings there are no databases
-            self._known = []
-            for connection in connections.all(initialized_only=True):
-                self.add(connection)
-        return self._known
+    def look(self) -> list[weakref.ref[BaseDatabaseWrapper]]:
+        if not django_settings.configured:
+            return []  # without settings there are no databases
+        self.known = []
+        for connection in connections.all(initialized_only=True):
+            self.add(connection)
+        return self.known
 
     def add(self, connection: BaseDatabaseWrapper) -> None:
-        if self._known is not None and all(known() is not connection for known in self._known):
-            self._known = [known for known in self._known if known() is not None]
-            self._known.append(weakref.ref(connection))
+        if self.known is not None and all(known() is not connection for known in self.known):
+            self.known = [known for known in self.known if known() is not None]
+            self.known.append(weakref.ref(connection))
 
 
 _mine = _Connections()
@@ -74,7 +72,8 @@ def pending(sender: Any, named: dict[str, Any], database: str | None) -> BaseDat
     """
     if database is not None:
         connections[database]  # raises where there is none
-    for known in _mine.known():
+    mine = _mine.known
+    for known in _mine.look() if mine is None else mine:
         connection = known()
         if connection is not None and (connection.in_atomic_block or not connection.autocommit):
             return _choose(sender, named, database)
@@ -84,7 +83,7 @@ def pending(sender: Any, named: dict[str, Any], database: str | None) -> BaseDat
 def _choose(sender: Any, named: dict[str, Any], database: str | None) -> BaseDatabaseWrapper | None:
     open_blocks = {
         connection.alias: connection
-        for known in _mine.known()
+        for known in _mine.known or ()
         if (connection := known()) is not None and connection.connection is not None and _is_open(connection)
     }
     if not open_blocks:

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, signals
+from celery import Celery, signals
 from celery.app.routes import MapRoute
 from celery.exceptions import QueueNotFound
 from kombu import Producer
@@ -46,43 +46,14 @@ Take = Callable[["Message"], None]
 _connections: weakref.WeakKeyDictionary[Celery, Any] = weakref.WeakKeyDictionary()
 
 
-class Observers:
-    """Who wants to see, or to change, each message that an app publishes; it is looked at before each send.
-
-    Arguments:
-        app: The app.
-    """
-
-    __slots__ = ("_app", "_functions", "_functions_then", "_signals")
-
-    def __init__(self, app: Celery) -> None:
-        self._app = vars(app)
-        self._signals = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
-        # Of the classes' dictionaries: what wrapt makes of a function binds anew each time it is looked up.
-        self._functions = tuple(
-            (vars(owner), name)
-            for owner, name in ((Task, "apply_async"), (Producer, "publish"), (type(app), "send_task"))
-            if name in vars(owner)
-        )
-        self._functions_then = [names[name] for names, name in self._functions]
-
-    def changed(self) -> bool:
-        """Whether somebody has begun to listen, or has patched a function, since."""
-        before, after, sent = self._signals
-        return bool(
-            before.receivers
-            or after.receivers
-            or sent.receivers
-            or [names[name] for names, name in self._functions] != self._functions_then
-            or "send_task" in self._app
-        )
-
-
 def is_observed(app: Celery) -> bool:
     """Whether anybody wants to see, or to change, each message that Celery publishes."""
-    return Observers(app).changed() or any(
-        compat.is_patched(owner, name)
-        for owner, name in ((type(app), "send_task"), (app.Task, "apply_async"), (Producer, "publish"))
+    listened_to = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
+    functions = ((type(app), "send_task"), (app.Task, "apply_async"), (Producer, "publish"))
+    return (
+        any(signal.receivers for signal in listened_to)
+        or any(compat.is_patched(owner, name) for owner, name in functions)
+        or "send_task" in vars(app)
     )
 
 
