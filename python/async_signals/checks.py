@@ -109,8 +109,10 @@ def check_deployment(**_: Any) -> Iterable[CheckMessage]:
 @_never_raises
 def check_tables(databases: Iterable[str] | None = None, **_: Any) -> Iterable[CheckMessage]:
     """Whether there is the table that receivers with ``once=True`` need, in the databases that may be asked."""
-    listed = [signal.name for signal in names.known() if signal.sayings.once]
-    if not databases or not listed or _is_migrating():
+    if not databases or _is_migrating():
+        return
+    listed = [signal.name for signal in names.known() if signal._registry.any_once]
+    if not listed:
         return
     from django.db import connections, router
 
