@@ -208,17 +208,6 @@ class TestBrokerSettings:
         assert project.queues() == {"celery": 2 if first else 1}
 
 
-class TestChecks:
-    def test_a_queue_that_the_settings_do_not_know(self, plain: Project) -> None:
-        checked = plain.manage("check")
-        assert "async_signals.W002" in checked
-        assert "high_priority" in checked
-        assert "-Q celery,high_priority" in checked
-
-    def test_no_celery(self, make_project: MakeProject) -> None:
-        assert "async_signals.W001" in make_project(None).manage("check")
-
-
 class TestAnOldWorker:
     def test_it_loses_nothing_that_is_newer_than_itself(self, plain: Project) -> None:
         """A signal that a worker does not have is dead-lettered, and a marker it does not know stays a reference."""

@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from async_signals import _native, settings
 from async_signals._native import PreparedMessage, Publisher, Receipt
 from async_signals.errors import SignalNotSent
@@ -233,7 +235,8 @@ def _flush_at_exit() -> None:
         left = buffered()
         if left:  # it may also be somebody's confirmed send that nobody waits for any more
             logger.error("%d background signals were not sent before the process ended: %s", left, error)
-    failure_reports.drain(settings.get().flush_timeout)
+    with contextlib.suppress(ImproperlyConfigured):  # nothing was ever sent then
+        failure_reports.drain(settings.get().flush_timeout)
 
 
 def _flush_at_exit_of_child(_: object) -> None:
