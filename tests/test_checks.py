@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from textwrap import dedent
 from typing import Any, Protocol
 
@@ -202,6 +203,13 @@ class TestTheTableOfOnce:
     def test_nothing_is_connected_to_otherwise(self, project: Project, arguments: tuple[str, ...]) -> None:
         assert Checked(project, "check", *arguments).ids == []
         assert not (project.folder / "default.sqlite3").exists()
+
+
+def test_the_page_has_every_message() -> None:
+    root = Path(__file__).parents[1]
+    there = set(re.findall(r'"async_signals\.(\w+)"', (root / "python/async_signals/checks.py").read_text()))
+    told = re.findall(r"^\| `async_signals\.(\w+)` \|", (root / "docs/checks.md").read_text(), re.MULTILINE)
+    assert told == sorted(there)
 
 
 class TestAnything:

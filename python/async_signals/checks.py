@@ -166,8 +166,7 @@ def _check_broker(app: Celery) -> Iterable[CheckMessage]:
             f"Signals are published by Celery's own producer, not by the native one: {reason}. Then "
             f"durability='confirmed' does not wait for the broker's confirmation, and a message for which there is no "
             f"queue is not noticed.",
-            hint="The native one speaks amqp, amqps, redis, rediss and sqla+sqlite, with the options that "
-            "docs/settings.md names.",
+            hint="The native one speaks amqp, amqps, redis, rediss and sqla+sqlite, by kombu's own transports.",
             id="async_signals.W003",
         )
     except BrokerMisconfigured as error:
