@@ -84,7 +84,7 @@ class TestReceivers:
             ("after_the_failure", "done"),
         ]
         log = "\n".join(served.worker.output.splitlines()[printed:])
-        assert "Error calling fails" in log
+        assert "Receiver checker.receivers.fails of signal" in log
         assert "Traceback" in log
         eventually(lambda: served.trial.project.queues() == {}, "an empty queue")
 

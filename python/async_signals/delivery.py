@@ -50,6 +50,11 @@ class LazyDelivery:
         return self._message.id
 
     @property
+    def attempt(self) -> int:
+        """Which try of its receivers this is."""
+        return self._message.attempt
+
+    @property
     def delivery(self) -> Delivery:
         """The same one each time."""
         if self._delivery is None:

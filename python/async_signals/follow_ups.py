@@ -51,6 +51,9 @@ _NOT_HEADERS = frozenset(
 )
 #: How long a message that cannot be dead-lettered is kept from going round, in seconds.
 _PAUSE = 1.0
+#: How often a message may have been delivered before, at the least. All that a broker tells a stock worker is that one
+#: was delivered before: also to a worker that never began it, and gave it back as it stopped.
+_LEAST_MAX_DELIVERIES = 50
 #: It came through the broker, so it goes back through it, however large it is.
 _ANY_SIZE = 2**40
 
@@ -101,7 +104,8 @@ class TaskMessage:
         Raises:
             DeadLettered: It came too often.
         """
-        follow_up = self.incoming.delivered_before(self._taken_from, int(settings.get().max_deliveries))
+        most = max(_LEAST_MAX_DELIVERIES, int(settings.get().max_deliveries))
+        follow_up = self.incoming.delivered_before(self._taken_from, most)
         if follow_up.dead_letter:
             self._end_as_dead_letter(follow_up)
         logger.warning("Message %s was delivered before; this is delivery %d", self._id, self.incoming.deliveries + 2)
@@ -117,7 +121,8 @@ class TaskMessage:
                     "Signal %s[%s] is tried again at %s: %s", signal, self._id, follow_up.eta, follow_up.receivers
                 )
             elif self._publish(follow_up):
-                logger.error(
+                # The failures themselves are in the log, as errors.
+                logger.warning(
                     "Signal %s[%s] is dead-lettered to %s: %s", signal, self._id, self._dead_letters(), follow_up.reason
                 )
 

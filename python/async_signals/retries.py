@@ -45,6 +45,10 @@ class Retry:
             raise ValueError(f"retry['on'] is {self.on!r}; use an exception class or several")
         object.__setattr__(self, "on", on)
 
+    def allows(self, attempt: int, error: BaseException) -> bool:
+        """Whether a receiver that raised this in a try, counted from 1, is tried again."""
+        return isinstance(error, self.on) and attempt <= self.max
+
     def for_error(self, error: BaseException) -> dict[str, Any]:
         """The core's policy for a receiver that raised this."""
         retried = isinstance(error, self.on)

@@ -219,9 +219,18 @@ class PendingSend:
         assert self._plan.app is not None
         from .routing import producer
 
+        plan = self._plan
         options = {name: self._options[name] for name in producer.SEND_OPTIONS if self._options.get(name) is not None}
         producer.apply_async(
-            self._plan.app, self._signal, self._plan.name, self._sender, self._named, self.id, take, **options
+            plan.app,
+            plan.publisher,
+            self._signal,
+            plan.name,
+            self._sender,
+            self._named,
+            self.id,
+            take,
+            **options,
         )
 
     def _run_here(self) -> Sent:

@@ -6,31 +6,46 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Celery, Task, shared_task
 
 from . import follow_ups, names, propagation, references
 from .delivery import Delivery
-from .errors import DeadLettered
+from .errors import DeadLettered, ReceiversFailed
 from .failures import summary
 from .routing import TASK
 
 logger = logging.getLogger("async_signals")
 
 
-@shared_task(
-    name=TASK,
-    bind=True,
-    typing=False,
-    ignore_result=True,
-    serializer="json",
-    # Said in the log already, where it happened.
-    throws=(DeadLettered,),
+#: What the promises of a signal rest on: neither the project's base task class nor its ``task_annotations`` change it.
+#: All else is theirs: rate and time limits, ``track_started``, hooks such as ``on_failure``, ``__call__``.
+_PROMISED: dict[str, Any] = {
+    "typing": False,
+    "ignore_result": True,
+    "serializer": "json",
+    # Each failure is in the log already, where it happened.
+    "throws": (DeadLettered, ReceiversFailed),
     # Acknowledged after the receivers ran, and back in the queue when a pool process dies of them.
-    acks_late=True,
-    acks_on_failure_or_timeout=True,
-    reject_on_worker_lost=True,
-    Request="async_signals.task_request:SignalRequest",
-)
+    "acks_late": True,
+    "acks_on_failure_or_timeout": True,
+    "acks_on_failure": True,
+    "acks_on_timeout": True,
+    "reject_on_worker_lost": True,
+    # Receivers are tried again one by one (``retry=``): the task as a whole would call again those that did their work.
+    "autoretry_for": (),
+    "retry_on_worker_lost": False,
+    "Request": "async_signals.task_request:SignalRequest",
+}
+
+
+def _keep_promises(task: type[Task], app: Celery) -> None:
+    """Is called by Celery when it has applied the project's settings and annotations to the task."""
+    super(task, task).on_bound(app)
+    for name, value in _PROMISED.items():
+        setattr(task, name, value)
+
+
+@shared_task(name=TASK, bind=True, on_bound=classmethod(_keep_promises), **_PROMISED)
 def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     """Calls the receivers of a signal, one after the other.
 
@@ -46,8 +61,8 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     """
     message = follow_ups.TaskMessage(self, signal, sender, named)
     if message.redelivered:
-        # A worker died, or lost its broker, with this message in hand. It is counted in the message itself,
-        # since brokers only tell that it was delivered before, not how often.
+        # A worker died with this message, lost its broker, or stopped before it had begun it: which, no broker tells.
+        # It is counted in the message itself, since brokers only tell that it was delivered before, not how often.
         message.requeue()
         return
     known = names.find(str(signal))

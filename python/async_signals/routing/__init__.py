@@ -29,7 +29,7 @@ if HAS_CELERY:
 if TYPE_CHECKING:
     from celery import Celery
 
-    from async_signals._native import MessageTemplate
+    from async_signals._native import MessageTemplate, Publisher
     from async_signals.dispatcher import AsyncSignal
 
 #: The Celery task that carries every signal.
@@ -47,8 +47,9 @@ class SendPlan:
         eager: Whether receivers run here all the same (``task_always_eager``).
         durability: The signal's, else the settings'.
         on_commit: Whether a send in a transaction waits for the commit: the signal's, else the settings'.
-        template: What makes each message, where they all look alike and the core speaks to the broker; None: each
-            goes through Celery's ``apply_async``.
+        publisher: The app's native publisher; None: the core does not speak to the broker, and Celery's own producer
+            publishes.
+        template: What makes each message, where they all look alike; None: each goes through Celery's ``apply_async``.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class SendPlan:
         "eager",
         "name",
         "on_commit",
+        "publisher",
         "template",
     )
 
@@ -73,6 +75,7 @@ class SendPlan:
         self.on_commit: bool = defaults.on_commit if signal.on_commit is None else signal.on_commit
         self.app: Celery | None = find_app()
         self.eager = False
+        self.publisher: Publisher | None = None
         self.template: MessageTemplate | None = None
         self.name = ""
         if self.app is None:
@@ -86,7 +89,8 @@ class SendPlan:
         self._apply_async, self._publish = Task.apply_async, Producer.publish
         self._send_task = type(self.app).send_task
         if not self.eager:
-            self.template = producer.template(self.app, signal, self.name)
+            self.publisher = producer.publisher_for(self.app)
+            self.template = producer.template(self.app, self.publisher, signal, self.name)
 
     def holds(self) -> bool:
         """Whether it is still how the signal is sent: no setting has changed, and nobody has begun to look on."""

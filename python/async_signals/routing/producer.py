@@ -57,12 +57,11 @@ def is_observed(app: Celery) -> bool:
     )
 
 
-def template(app: Celery, signal: AsyncSignal, name: str) -> MessageTemplate | None:
-    """What makes each message of a signal; None if each must go through ``apply_async``.
+def publisher_for(app: Celery) -> Publisher | None:
+    """The app's native publisher; None if the core does not speak to its broker.
 
     Raises:
-        BrokerMisconfigured: No worker of the app would read the message.
-        SignalNotSent: Celery knows no such queue.
+        BrokerMisconfigured: No worker of the app would read a signal, or its broker settings cannot be right.
     """
     if "application/json" not in prepare_accept_content(app.conf.accept_content or ()):
         raise BrokerMisconfigured(
@@ -71,18 +70,24 @@ def template(app: Celery, signal: AsyncSignal, name: str) -> MessageTemplate | N
             "misconfigured",
         )
     try:
-        publisher = publishing.publisher_for(app)
-        if is_observed(app) or not _is_uniform(app) or signal.expires is not None:
-            return None
-        made: list[tuple[Any, Any, Any]] = []
-        message = _TemplateProducer(app, lambda *parts: made.append(parts))
-        _apply_async(app, signal, name, (name, None), {}, new_id(), message)
+        return publishing.publisher_for(app)
     except NotNative:
         return None
-    if not made:
+
+
+def template(app: Celery, publisher: Publisher | None, signal: AsyncSignal, name: str) -> MessageTemplate | None:
+    """What makes each message of a signal; None if each must go through ``apply_async``.
+
+    Raises:
+        SignalNotSent: Celery knows no such queue.
+    """
+    if publisher is None or is_observed(app) or not _is_uniform(app) or signal.expires is not None:
         return None
-    [(where, headers, properties)] = made
+    made: list[tuple[Any, Any, Any]] = []
     try:
+        producer = _TemplateProducer(app, lambda *parts: made.append(parts))
+        _apply_async(app, signal, name, (name, None), {}, new_id(), producer)
+        [(where, headers, properties)] = made
         return MessageTemplate(
             publisher,
             name,
@@ -91,8 +96,8 @@ def template(app: Celery, signal: AsyncSignal, name: str) -> MessageTemplate | N
             properties=properties,
             max_bytes=settings.get().max_message_size,
         )
-    except (TypeError, ValueError):
-        return None  # it holds more than the core can fill in
+    except (NotNative, TypeError, ValueError):
+        return None  # a route that the core cannot take, or more in the message than it can fill in
 
 
 def _is_uniform(app: Celery) -> bool:
@@ -113,6 +118,7 @@ def new_id() -> str:
 
 def apply_async(
     app: Celery,
+    publisher: Publisher | None,
     signal: AsyncSignal,
     name: str,
     sender: Any,
@@ -126,10 +132,6 @@ def apply_async(
     Raises:
         SignalNotSent: Celery knows no such queue, or whatever ``take`` raises.
     """
-    try:
-        publisher = publishing.publisher_for(app)
-    except NotNative:
-        publisher = None
     producer = _SendProducer(app, publisher, task_id, take)
     _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
 

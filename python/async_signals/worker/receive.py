@@ -85,7 +85,8 @@ class Receiver:
 
     def _failed(self, job: Job, name: str, failures: list[Failure]) -> list[dict[str, Any]]:
         failed = summary(name, failures)
-        logger.error("Message %s: %s", job.id, failed)
+        # As Celery's worker says of a failure that was expected: each receiver's own is in the log already.
+        logger.info("Message %s: %s", job.id, failed)
         if self._events.wanted:
             # Celery's word for it, also where receivers are tried again: that is another message.
             self._events.failed(job, failed)
