@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextvars import ContextVar
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -65,7 +65,7 @@ class LazyDelivery:
                 signal=self.signal,
                 attempt=message.attempt,
                 queue=message.own_queue,
-                sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, timezone.utc),
+                sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, UTC),
                 redeliveries=message.deliveries,
             )
         return self._delivery

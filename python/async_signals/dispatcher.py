@@ -71,7 +71,7 @@ class AsyncSignal(Signal):
         super().__init__(use_caching=use_caching)
         self.retry = retries.read(retry)
         self._registry = ReceiverRegistry(self)
-        self._keys = SenderKeys()
+        self._keys = SenderKeys(self)
         if use_caching:
             self.sender_receivers_cache = SenderCache(self._keys)
         self.providing_args = None if providing_args is None else frozenset(_names(providing_args))
@@ -133,12 +133,14 @@ class AsyncSignal(Signal):
             check_installed()
         key = self._keys.for_connect(sender)
         super().connect(receiver, key, weak, dispatch_uid)
+        self._keys.keep(key)
         if options != DEFAULT_OPTIONS:
             self._registry.keep_options(receiver, key, dispatch_uid, options)
 
     def disconnect(self, receiver: Receiver | None = None, sender: Any = None, dispatch_uid: Any = None) -> bool:
         """Disconnects a receiver, as ``django.dispatch.Signal.disconnect`` does."""
         disconnected = super().disconnect(receiver, self._keys.for_lookup(sender), dispatch_uid)
+        self._keys.release()
         self._registry.forget_disconnected()
         return disconnected
 

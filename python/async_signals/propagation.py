@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
@@ -31,7 +31,7 @@ Names = Callable[[], list[NamedReceiver]]
 
 def here(task_id: str, name: str) -> Delivery:
     """The delivery of a signal that does not cross a queue."""
-    return Delivery(task_id, name, 1, None, datetime.now(timezone.utc))
+    return Delivery(task_id, name, 1, None, datetime.now(UTC))
 
 
 def run(

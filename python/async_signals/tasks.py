@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery, Task, shared_task
-from celery.worker.request import Request
 
 from . import follow_ups, names, propagation, references
 from .delivery import Delivery
@@ -16,21 +15,6 @@ from .failures import summary
 from .routing import TASK
 
 logger = logging.getLogger("async_signals")
-
-
-class SignalRequest(Request):
-    """A worker's view of one message: says of one that goes back that it was delivered before.
-
-    Brokers say so themselves, but kombu's SQLAlchemy transport forgets it, and
-    without it a receiver that kills its worker would be tried for ever.
-    """
-
-    def reject(self, requeue: bool = False) -> None:
-        """Gives the message back, or drops it."""
-        info = self._message.properties.get("delivery_info") if self._message.properties else None
-        if requeue and isinstance(info, dict):
-            info["redelivered"] = True
-        super().reject(requeue)
 
 
 #: What the promises of a signal rest on: neither the project's base task class nor its ``task_annotations`` change it.
@@ -50,7 +34,7 @@ _PROMISED: dict[str, Any] = {
     # Receivers are tried again one by one (``retry=``): the task as a whole would call again those that did their work.
     "autoretry_for": (),
     "retry_on_worker_lost": False,
-    "Request": "async_signals.tasks:SignalRequest",
+    "Request": "async_signals.task_request:SignalRequest",
 }
 
 
@@ -90,7 +74,7 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         signal=signal,
         attempt=incoming.attempt,
         queue=message.queue,
-        sent_at=None if incoming.sent_at is None else datetime.fromtimestamp(incoming.sent_at, timezone.utc),
+        sent_at=None if incoming.sent_at is None else datetime.fromtimestamp(incoming.sent_at, UTC),
         redeliveries=incoming.deliveries,
     )
     try:

@@ -34,7 +34,7 @@ fn code(error: &PublishError) -> &'static str {
     match error {
         PublishError::Deadline { .. } => "deadline",
         PublishError::BufferFull { .. } => "buffer_full",
-        PublishError::Closed | PublishError::Forked { .. } => "closed",
+        PublishError::Closed | PublishError::Stopped { .. } | PublishError::Forked { .. } => "closed",
         PublishError::Broker(error) => match error {
             BrokerError::Connect { .. } | BrokerError::Disconnected { .. } => "unreachable",
             BrokerError::Authentication { .. } => "authentication",

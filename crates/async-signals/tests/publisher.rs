@@ -233,6 +233,47 @@ async fn receipts_can_be_awaited_called_back_and_dropped() {
     assert_eq!(numbers(&redis.take("q")), [0, 1, 2]);
 }
 
+#[test]
+fn a_callback_that_panics_hurts_nobody() {
+    let publisher = publisher(BrokerConfig::new("memory://callbacks").expect("a URL"), |_| {});
+    let queue = "q";
+    publisher.send(numbered(&publisher, queue, 0), None).expect("sent").on_settled(|_| panic!("a callback's own"));
+    publisher.send(numbered(&publisher, queue, 1), None).expect("sent").wait().expect("confirmed");
+}
+
+/// Ends the publisher's thread as soon as something is wrong with the broker.
+struct Panics;
+
+impl Observer for Panics {
+    fn disconnected(&self, _: &BrokerError) {
+        panic!("an observer's own");
+    }
+}
+
+#[test]
+fn whoever_waits_is_told_when_the_publisher_ends() {
+    let broker = BrokerConfig::new(&format!("redis://127.0.0.1:{}/0", free_port())).expect("a URL");
+    let publisher = publisher(broker, |config| {
+        config.observer = Arc::new(Panics);
+        config.timeout = Duration::from_secs(3600);
+    });
+    let (told, outcomes) = std::sync::mpsc::channel();
+    // The pump's first look at the broker ends it: what is here by then, and what comes afterwards, fails at once.
+    for number in 0..2 {
+        match publisher.send(numbered(&publisher, "q", number), None) {
+            Ok(receipt) => {
+                let told = told.clone();
+                receipt.on_settled(move |outcome| told.send(outcome).expect("somebody waits"));
+            }
+            Err(error) => told.send(Err(error)).expect("somebody waits"),
+        }
+        let error = outcomes.recv_timeout(DEADLINE).expect("an outcome").expect_err("nobody is there");
+        assert!(matches!(error, PublishError::Stopped { .. } | PublishError::Closed), "{error}");
+    }
+    let error = publisher.flush(Duration::from_secs(3600)).expect_err("it has ended");
+    assert!(matches!(error, PublishError::Closed), "{error}");
+}
+
 #[tokio::test]
 async fn an_awaited_receipt_keeps_its_own_deadline() {
     let config = BrokerConfig::new(&format!("redis://127.0.0.1:{}/0", free_port())).expect("a URL");

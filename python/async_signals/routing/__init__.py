@@ -11,12 +11,20 @@ from __future__ import annotations
 
 import importlib
 import sys
-from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from async_signals import compat, settings
+from async_signals.compat import HAS_CELERY
+
+if HAS_CELERY:
+    from celery import Task
+    from celery.signals import after_task_publish, before_task_publish, task_sent
+    from kombu import Producer
+
+    #: What ``compat.current_app`` asks, which is asked before each send here.
+    _celery_state, _threads_own = compat.celery_state, compat.celery_state._tls
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -44,12 +52,12 @@ class SendPlan:
     """
 
     __slots__ = (
+        "_apply_async",
         "_changes",
         "_changes_then",
-        "_functions",
         "_generation",
-        "_process_id",
-        "_signals",
+        "_publish",
+        "_send_task",
         "app",
         "durability",
         "eager",
@@ -59,7 +67,6 @@ class SendPlan:
     )
 
     def __init__(self, signal: AsyncSignal) -> None:
-        self._process_id = getpid()
         self._generation = settings.generation
         defaults = settings.get()
         self.durability: str = signal.durability or defaults.durability
@@ -76,37 +83,37 @@ class SendPlan:
         self.eager = bool(self.app.conf.task_always_eager)
         self._changes = compat.changed_settings(self.app)
         self._changes_then = dict(self._changes)
-        self._signals, self._functions = producer.PUBLISH_SIGNALS, producer.publish_functions()
+        self._apply_async, self._publish = Task.apply_async, Producer.publish
+        self._send_task = type(self.app).send_task
         if not self.eager:
             self.template = producer.template(self.app, signal, self.name)
 
     def holds(self) -> bool:
-        """Whether it is still how the signal is sent."""
-        if (
-            self._generation != settings.generation
-            or self.app is None
-            or self._changes != self._changes_then
-            # uWSGI forks without telling Python.
-            or self._process_id != getpid()
-        ):
-            return False
-        if self.template is None:
-            return True
-        before, after = self._signals
-        task, task_function, producer, producer_function = self._functions
+        """Whether it is still how the signal is sent: no setting has changed, and nobody has begun to look on."""
+        # Looked at before each send, so nothing here costs more than a look.
         return (
-            not before.receivers
-            and not after.receivers
-            and task.apply_async is task_function
-            and producer.publish is producer_function
+            self._generation == settings.generation
+            and self.app is not None
+            and self._changes == self._changes_then
+            and (
+                self.template is None
+                or (
+                    not before_task_publish.receivers
+                    and not after_task_publish.receivers
+                    and not task_sent.receivers
+                    and Task.apply_async is self._apply_async
+                    and Producer.publish is self._publish
+                    and type(self.app).send_task is self._send_task
+                )
+            )
         )
 
 
 def plan_for(signal: AsyncSignal) -> SendPlan:
     """The plan that holds for this thread now."""
     # Celery's current app is a thread's own, so threads may differ in it.
-    current = compat.current_app()
-    plan = signal._plans.get(current)
+    current = _threads_own.current_app or _celery_state.default_app if HAS_CELERY else None
+    plan: SendPlan | None = signal._plans.get(current)
     if plan is None or not plan.holds():
         if len(signal._plans) >= _MOST_PLANS:
             signal._plans.clear()
@@ -120,7 +127,7 @@ def find_app() -> Celery | None:
     Raises:
         ImproperlyConfigured: It cannot be loaded, or several could be meant.
     """
-    if not compat.HAS_CELERY:
+    if not HAS_CELERY:
         return None
     configured = settings.get().app
     if configured is not None:

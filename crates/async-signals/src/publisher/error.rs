@@ -39,6 +39,15 @@ pub enum PublishError {
     /// The publisher was closed, or its thread is gone.
     #[error("the publisher is closed")]
     Closed,
+    /// The publisher's thread ended before the message was settled, which it only does if something in it panics.
+    #[error(
+        "the publisher has ended{}",
+        if *may_have_arrived { " (the broker may have it all the same)" } else { "" }
+    )]
+    Stopped {
+        /// Whether the message had been handed to the broker by then.
+        may_have_arrived: bool,
+    },
     /// The publisher belongs to the process that this one was forked from.
     #[error("this publisher belongs to process {owner}; start one of your own after a fork")]
     Forked {
@@ -56,7 +65,7 @@ impl PublishError {
     pub fn may_have_arrived(&self) -> bool {
         match self {
             Self::Broker(error) => error.may_have_arrived(),
-            Self::Deadline { may_have_arrived, .. } => *may_have_arrived,
+            Self::Deadline { may_have_arrived, .. } | Self::Stopped { may_have_arrived } => *may_have_arrived,
             _ => false,
         }
     }

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use self::{
     buffer::Buffer,
     pump::{Entry, Item, Pump},
-    receipt::Slot,
+    receipt::{Settler, Slot},
 };
 pub use self::{
     error::PublishError,
@@ -198,7 +198,7 @@ impl Publisher {
     pub fn send(&self, outgoing: Outgoing, timeout: Option<Duration>) -> Result<Receipt, PublishError> {
         let timeout = timeout.unwrap_or(self.shared.timeout);
         let slot = Slot::new(timeout);
-        self.push(Item::Send(Entry::confirmed(outgoing, slot.clone())))?;
+        self.push(Item::Send(Entry::confirmed(outgoing, Settler::new(slot.clone()))))?;
         Ok(Receipt { slot })
     }
 
@@ -246,7 +246,7 @@ impl Publisher {
     /// [`PublishError::Forked`] and [`PublishError::Closed`].
     pub fn flush(&self, timeout: Duration) -> Result<Receipt, PublishError> {
         let slot = Slot::new(timeout);
-        self.push(Item::Flush(slot.clone()))?;
+        self.push(Item::Flush(Settler::new(slot.clone())))?;
         Ok(Receipt { slot })
     }
 

@@ -14,7 +14,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Observer, PublishError, PublisherConfig, Shared, link::Link, receipt::Slot};
+use super::{
+    Observer, PublishError, PublisherConfig, Shared,
+    link::Link,
+    receipt::{Settler, Slot},
+};
 use crate::{
     broker::{Broker, BrokerError, Published},
     message::Outgoing,
@@ -28,7 +32,7 @@ const BLOCKED_PAUSE: Duration = Duration::from_millis(100);
 #[allow(clippy::large_enum_variant, reason = "flushes are rare, and a box for each send would cost an allocation")]
 pub(super) enum Item {
     Send(Entry),
-    Flush(Arc<Slot>),
+    Flush(Settler),
 }
 
 /// A message on its way, and who waits for it.
@@ -36,13 +40,13 @@ pub(super) enum Item {
 pub(super) struct Entry {
     outgoing: Outgoing,
     /// `None` in the background.
-    slot: Option<Arc<Slot>>,
+    slot: Option<Settler>,
     /// Its place in the order in which messages came.
     number: u64,
 }
 
 impl Entry {
-    pub(super) fn confirmed(outgoing: Outgoing, slot: Arc<Slot>) -> Self {
+    pub(super) fn confirmed(outgoing: Outgoing, slot: Settler) -> Self {
         Self { outgoing, slot: Some(slot), number: 0 }
     }
 
@@ -55,7 +59,7 @@ impl Entry {
 type Batch = (Vec<Ticket>, Vec<Outgoing>, Vec<Published>);
 
 struct Ticket {
-    slot: Option<Arc<Slot>>,
+    slot: Option<Settler>,
     number: u64,
 }
 
@@ -86,7 +90,7 @@ impl Eq for Due {}
 struct Flush {
     /// Everything numbered below it must be settled.
     before: u64,
-    slot: Arc<Slot>,
+    slot: Settler,
 }
 
 /// The loop that moves messages from the senders to the broker.
@@ -173,11 +177,11 @@ impl Pump {
             Item::Send(mut entry) => {
                 entry.number = self.next_number;
                 self.next_number += 1;
-                self.deadlines.extend(entry.slot.clone().map(Due));
+                self.deadlines.extend(entry.slot.as_ref().map(|slot| Due(slot.slot().clone())));
                 self.queue.push_back(entry);
             }
             Item::Flush(slot) => {
-                self.deadlines.push(Due(slot.clone()));
+                self.deadlines.push(Due(slot.slot().clone()));
                 self.flushes.push(Flush { before: self.next_number, slot });
             }
         }

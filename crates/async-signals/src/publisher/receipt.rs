@@ -1,4 +1,6 @@
 use std::{
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -90,9 +92,44 @@ impl Slot {
         match listener {
             Listener::Nobody => {}
             Listener::Task(waker) => waker.wake(),
-            Listener::Callback(callback) => callback(outcome),
+            Listener::Callback(callback) => call(callback, outcome),
         }
         true
+    }
+}
+
+/// Calls back, for whoever settles: a callback that panics must not take the publisher's thread along.
+fn call(callback: impl FnOnce(Outcome), outcome: Outcome) {
+    if catch_unwind(AssertUnwindSafe(|| callback(outcome))).is_err() {
+        tracing::error!("a callback panicked that was told what became of a message");
+    }
+}
+
+/// The pump's hold on a slot. If the pump ends with it in hand, nobody waits for what cannot come any more.
+#[derive(Debug)]
+pub(super) struct Settler(Arc<Slot>);
+
+impl Settler {
+    pub(super) fn new(slot: Arc<Slot>) -> Self {
+        Self(slot)
+    }
+
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.0
+    }
+}
+
+impl Deref for Settler {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.0
+    }
+}
+
+impl Drop for Settler {
+    fn drop(&mut self) {
+        self.0.settle_with(|may_have_arrived| Err(PublishError::Stopped { may_have_arrived }));
     }
 }
 
