@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from . import names, routing, settings
 from .errors import BrokerMisconfigured
+from .queues import queue_of
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -213,7 +214,7 @@ def _check_queues(app: Celery) -> Iterable[CheckMessage]:
     declared = set(queues) | set(queues.aliases)
     unread: dict[str, list[str]] = {}
     for signal in filter(_is_sent, names.known()):
-        queue = _queue_of(signal, router)
+        queue = queue_of(signal, router)
         if queue is not None and queue not in declared:
             unread.setdefault(queue, []).append(signal.name)
     for queue, signals in sorted(unread.items()):
@@ -228,16 +229,6 @@ def _check_queues(app: Celery) -> Iterable[CheckMessage]:
             hint=hint,
             id="async_signals.W002",
         )
-
-
-def _queue_of(signal: AsyncSignal, router: Any) -> str | None:
-    """The queue that Celery's router has for a signal; None where it cannot be known."""
-    options = {} if signal.queue is None else {"queue": signal.queue}
-    try:
-        queue = router.route(options, routing.TASK, args=(signal.name, None), kwargs={}).get("queue")
-    except (Exception, SystemExit):
-        return None  # a project's own router may need what only a send has
-    return None if queue is None else str(getattr(queue, "name", queue))
 
 
 def _is_sent(signal: AsyncSignal) -> bool:

@@ -11,11 +11,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+import django
+from django.apps import apps
 
 from . import settings
 from ._native import DeadLetterQueue
 from .errors import SignalNotSent
 from .publishing.broker import broker_options
+from .queues import named_queues
 from .routing import NotNative
 
 if TYPE_CHECKING:
@@ -63,14 +66,26 @@ class DeadLetters:
 
 
 def queues_of(app: Celery, queue: str | None) -> list[str]:
-    """The dead-letter queues of one queue, or of all that the app knows."""
+    """The dead-letter queues of one queue, or of all that the app and its signals name."""
     options = settings.get()
-    known = [queue] if queue else list(app.amqp.queues)
+    if queue is None:
+        _set_up_django()
+    known = [queue] if queue else named_queues(app)
     names = dict.fromkeys(options.dead_letter_queue(name) for name in known)
     found = [name for name in names if name is not None]
     if not found:
         raise click.ClickException("ASYNC_SIGNALS['dead_letters'] is False: nothing is dead-lettered")
     return found
+
+
+def _set_up_django() -> None:
+    """Has the project's apps imported, and with them its signals: a worker does so as it starts."""
+    if apps.ready:
+        return
+    try:
+        django.setup()
+    except Exception as error:
+        click.echo(f"the queues of signals are not known, since the project does not load: {error!r}", err=True)
 
 
 def open_queues(app: Celery, queue: str | None, limit: int) -> Iterator[DeadLetters]:
@@ -93,7 +108,9 @@ def dead() -> None:
     """Look into dead-letter queues, send their messages again, throw them away."""
 
 
-_queue = click.option("-Q", "--queue", help="The queue whose dead letters are meant; all of the app's if not given.")
+_queue = click.option(
+    "-Q", "--queue", help="The queue whose dead letters are meant; all that the app and its signals name if not given."
+)
 _limit = click.option("--limit", default=_LIMIT, show_default=True, help="Look at so many of a queue, oldest first.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line, instead of a table.")
 _signal = click.option("--signal", help="Only those of this signal.")
