@@ -18,7 +18,6 @@ PYTEST_ARGS ?=
 # In how many processes the Python tests run: most of the time they wait. `PROCESSES=0` is one after the other.
 PROCESSES ?= 4
 PARALLEL := -n $(PROCESSES) --dist loadgroup
-DJANGOS ?= 6.0 6.1
 
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # The binding is built for the Python of .venv, whichever else is on PATH.
@@ -35,7 +34,7 @@ help: ## List what can be run
 
 # The stamp is newer than the lock file when .venv holds what the lock file says.
 $(VENV)/.locked: requirements/dev.txt scripts/venv.sh scripts/find-python.sh
-	@python="$(PYTHON)"; scripts/venv.sh "$${python:-$$(scripts/find-python.sh 3.10)}" $(VENV) requirements/dev.txt
+	@python="$(PYTHON)"; scripts/venv.sh "$${python:-$$(scripts/find-python.sh 3.11)}" $(VENV) requirements/dev.txt
 	@touch $@
 
 .PHONY: venv
@@ -50,6 +49,15 @@ build: venv ## Build the native module and install the package into .venv, edita
 build-peer: ## Build the Rust program that the Python tests exchange signals with
 	$(call say,building the Rust program that sends to Django and receives from it)
 	@cargo build --locked -p async-signals-peer
+
+# The programs in Rust that the Python tests run, in one folder, for where there is no cargo.
+.PHONY: programs
+programs: build-peer
+	@cargo build --locked --package warehouse
+	@cargo build --locked --package celery-async-signals --examples
+	@mkdir -p target/programs
+	@for program in async-signals-peer warehouse examples/quickstart examples/fan_out; do \
+	    cp "$${CARGO_TARGET_DIR:-target}/debug/$$program" target/programs; done
 
 .PHONY: servers
 servers: ## Install the servers that the tests start, where they are missing
@@ -82,10 +90,36 @@ soak: servers build ## Keep our worker under full load for ten minutes on each b
 	$(call say,our worker under load)
 	@ASYNC_SIGNALS_SOAK=600 $(PY) -m pytest -s tests/test_soak.py tests/test_faults_fleets.py $(PYTEST_ARGS)
 
-.PHONY: test-djangos
-test-djangos: wheel build-peer ## Run the Python tests on newer Djangos (6.0 and 6.1 need a Python >= 3.12)
-	@python="$(PYTHON)"; python="$${python:-$$(scripts/find-python.sh 3.12)}"; \
-	for django in $(DJANGOS); do scripts/test-django.sh "$$python" "$$django" $(PARALLEL) $(PYTEST_ARGS); done
+# $(1) are the versions, $(2) is what the logs are called, $(3) more of pytest's arguments.
+test_versions = @mkdir -p $(LOGS); scripts/test-versions.sh $(1) $(PARALLEL) --junitxml=$(LOGS)/$(2).xml $(3) $(PYTEST_ARGS) \
+	2>&1 | tee $(LOGS)/$(2).log
+# What is asked of Valkey, where all tests have run on Redis: everything that our worker and the sends do with it.
+ON_VALKEY := -k redis tests/test_redis_consumer.py tests/test_delivery.py tests/test_retries.py tests/test_our_worker.py
+
+.PHONY: test-newest
+test-newest: wheel programs ## Run the Python tests on the newest of everything, in a Debian that debootstrap makes
+	$(call say,Python tests on the newest of everything)
+	$(call test_versions,newest,newest)
+	@TESTS_REDIS=valkey-server $(MAKE) test-newest-valkey
+
+.PHONY: test-newest-valkey
+test-newest-valkey:
+	$(call test_versions,newest,valkey,$(ON_VALKEY))
+
+.PHONY: test-trixie
+test-trixie: wheel programs
+	$(call say,Python tests on Debian trixie)
+	$(call test_versions,trixie,trixie)
+
+.PHONY: test-oldest
+test-oldest: wheel programs
+	$(call say,Python tests on the oldest of everything)
+	$(call test_versions,oldest,oldest)
+
+.PHONY: test-all
+test-all: test test-newest ## Run everything, and the Python tests also on what is oldest, and on what is between
+	@TESTS_REDIS=valkey-server $(MAKE) test-trixie
+	@$(MAKE) test-oldest
 
 .PHONY: lint
 lint: venv ## Check formats, lints and types

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Resolves requirements/dev.in into requirements/dev.txt. A Python 3.10 does it: what it can install,
+# Resolves requirements/dev.in into requirements/dev.txt. A Python 3.11 does it: what it can install,
 # the newer ones can install too.
 set -eu
 cd "$(dirname "$0")/.."
-python=$(command -v python3.10 || scripts/find-python.sh 3.10)
-"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || {
-    echo "The lock file is written under Python 3.10, the oldest supported; this is $("$python" --version)" >&2
+python=$(command -v python3.11 || scripts/find-python.sh 3.11)
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
+    echo "The lock file is written under Python 3.11, the oldest supported; this is $("$python" --version)" >&2
     exit 1
 }
 venv=$(mktemp -d)

@@ -71,7 +71,7 @@ def sqlite_broker(tmp_path_factory: pytest.TempPathFactory) -> SqliteBroker:
 
 @pytest.fixture(scope="session")
 def peer() -> rust_peer.Peer:
-    need(rust_peer.cargo(), "cargo")
+    need(rust_peer.buildable(), "cargo")
     return rust_peer.Peer()
 
 

@@ -172,25 +172,25 @@ def test_a_stop_waits_for_a_task_that_was_acknowledged_before_it_ran(
 
 @pytest.mark.parametrize("kind", ["ours"], indirect=True)
 class TestWhatCannotRun:
-    """Ours parks it; Celery's own worker acknowledges it with a line in its log."""
+    """Ours dead-letters it; Celery's own worker acknowledges it with a line in its log."""
 
-    def parked(self, shop: Project, running: Worker, sent: str) -> dict[str, Any]:
+    def dead_letter(self, shop: Project, running: Worker, sent: str) -> dict[str, Any]:
         running.process.wait_for(sent)
         (message,) = shop.take("celery.dead")
         assert message.headers["id"] == sent
-        parked: dict[str, Any] = message.headers["async_signals"]["parked"]
-        assert parked["queue"] == "celery"
-        return parked
+        why: dict[str, Any] = message.headers["async_signals"]["parked"]
+        assert why["queue"] == "celery"
+        return why
 
     def test_an_unknown_task(self, shop: Project, running: Worker) -> None:
         sent = ask(shop, "from proj.celery import app; result = app.send_task('nobody.knows', [1]).id")
-        assert self.parked(shop, running, sent)["kind"] == "UnknownTask"
+        assert self.dead_letter(shop, running, sent)["kind"] == "UnknownTask"
 
     def test_content_that_is_not_accepted(self, shop: Project, running: Worker) -> None:
         sent = ask(shop, "result = tasks.add.apply_async([1, 2], serializer='pickle').id")
-        parked = self.parked(shop, running, sent)
-        assert parked["kind"] == "Refused"
-        assert "pickle" in parked["reason"]
+        why = self.dead_letter(shop, running, sent)
+        assert why["kind"] == "Refused"
+        assert "pickle" in why["reason"]
 
     @pytest.mark.parametrize("body", ["not json", json.dumps([[1, 2], {}]), json.dumps("text")])
     def test_a_body_that_cannot_be_read(self, shop: Project, running: Worker, body: str) -> None:
@@ -207,4 +207,4 @@ class TestWhatCannotRun:
                 )
             """,
         )
-        assert self.parked(shop, running, sent)["kind"] == "Malformed"
+        assert self.dead_letter(shop, running, sent)["kind"] == "Malformed"

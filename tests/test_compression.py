@@ -32,7 +32,7 @@ class TestCompression:
         assert second["arguments"] == {"order_id": 2}
         assert project.queues() == {}
 
-    def test_what_is_not_read_is_parked(self, embedded: Project) -> None:
+    def test_what_is_not_read_is_dead_lettered(self, embedded: Project) -> None:
         def headers(compression: str) -> dict[str, object]:
             return {"task": "async_signals.propagate", "id": str(uuid.uuid4()), "compression": compression}
 
@@ -41,11 +41,11 @@ class TestCompression:
             embedded.effects.wait_for(1, "mine")
             bomb = zlib.compress(b"[" + b" " * (64 << 20))
             embedded.put("celery", bomb, headers("application/x-gzip"))
-            worker.process.wait_for("is parked in celery.dead: its body is more than 33554432 bytes")
+            worker.process.wait_for("is dead-lettered to celery.dead: its body is more than 33554432 bytes")
             embedded.put("celery", bz2.compress(b"[]"), headers("application/x-bz2"))
-            worker.process.wait_for("is parked in celery.dead: its body is compressed as")
+            worker.process.wait_for("is dead-lettered to celery.dead: its body is compressed as")
             embedded.put("celery", b"no zlib", headers("application/x-gzip"))
-            worker.process.wait_for("is parked in celery.dead: its body is said to be compressed")
+            worker.process.wait_for("is dead-lettered to celery.dead: its body is said to be compressed")
             embedded.send("my_signal")
             embedded.effects.wait_for(2, "mine")
         assert embedded.queues() == {"celery.dead": 3}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.peer import prebuilt
 from servers.project import Broker
 
 DEMO = Path(__file__).parents[1] / "examples" / "polyglot" / "demo.py"
@@ -20,8 +21,14 @@ pytestmark = pytest.mark.timeout(BUILDING + 120)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    built = prebuilt("warehouse")
     return subprocess.run(
-        [sys.executable, str(DEMO), *arguments], capture_output=True, text=True, timeout=BUILDING + 90, check=False
+        [sys.executable, str(DEMO), *arguments],
+        env={**os.environ, **({"WAREHOUSE_PROGRAM": built} if built else {})},
+        capture_output=True,
+        text=True,
+        timeout=BUILDING + 90,
+        check=False,
     )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-import django
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from django_suites.source import fetch
+
 RUN = Path(__file__).parent / "django_suites" / "run.py"
 #: How many tests the suites hold at least; fewer ran means that they did not run.
 AT_LEAST = {"dispatch": 15, "signals": 20}
@@ -19,26 +18,8 @@ AT_LEAST = {"dispatch": 15, "signals": 20}
 
 @pytest.fixture(scope="module")
 def source() -> Path:
-    """Django's source distribution, of the version that is installed; its tests are not in the wheel."""
-    cache = ROOT / "target" / "django-sources"
-    folder = cache / f"django-{django.__version__}"
-    if not (folder / "tests" / "runtests.py").exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-                *("--no-deps", "--no-binary", ":all:", "--dest", str(cache), f"django=={django.__version__}"),
-            ],
-            check=True,
-            timeout=200,
-        )
-        [archive] = cache.glob(f"[dD]jango-{django.__version__}.tar.gz")
-        with tarfile.open(archive) as packed:
-            packed.extractall(cache, filter="data")
-            top = packed.getnames()[0].split("/")[0]
-        if top != folder.name:
-            (cache / top).rename(folder)
-    return folder
+    """Django's own tests."""
+    return fetch()
 
 
 @pytest.mark.parametrize("suite", ["dispatch", "signals"])

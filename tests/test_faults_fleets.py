@@ -61,7 +61,7 @@ def test_a_fleet_killed_at_random(
     may_lose = workers.killed["stock"] * TAKEN_ALONG[name]
     verdict = trial.verdict(killed=killed, seed=seed, **{"may lose": may_lose})
     verdict.require(lost_at_most=may_lose)
-    assert not verdict.parked
+    assert not verdict.dead
     if isinstance(broker, RedisServer):
         known = tokens(recorded)
         assert len(known) >= verdict.outcomes["ok"] - may_lose, "it is not seen who takes what"

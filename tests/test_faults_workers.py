@@ -161,7 +161,7 @@ def test_the_same_message_twice(make_trial: MakeTrial, worker_kind: Kind, broker
 def test_a_receiver_that_kills_its_process(
     make_trial: MakeTrial, worker_kind: Kind, broker: Broker, cell: Cell
 ) -> None:
-    """Two of them among many that do no harm, which a worker takes together: they are parked, and nothing else is."""
+    """Two of them among many that do no harm, which a worker takes together: they alone are dead-lettered."""
     assert cell.holds
     trial = make_trial(broker, f"19: poison among messages, to a {worker_kind} worker", max_deliveries=3)
     trial.send("heard", 100)
@@ -170,7 +170,7 @@ def test_a_receiver_that_kills_its_process(
     poison += trial.send("deadly")
     trial.send("heard", 100)
     with trial.worker(worker_kind):
-        eventually(lambda: trial.dead().keys() >= set(poison), "the poison to be parked", timeout=90)
+        eventually(lambda: trial.dead().keys() >= set(poison), "the poison to be dead-lettered", timeout=90)
         trial.drained()
     assert trial.dead() == dict.fromkeys(poison, "TooManyDeliveries"), "the others are innocent"
     began = [line["token"] for line in trial.seen("kills_its_process", "began")]

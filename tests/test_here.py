@@ -1,4 +1,4 @@
-"""Signals that do not leave the process: eager ones, captured ones, and those of Django's requests."""
+"""Signals that do not leave the process: eager ones, and captured ones."""
 
 from __future__ import annotations
 
@@ -99,38 +99,3 @@ class TestCapturing:
             """
         )
         assert "what" in report.failed("TypeError")
-
-
-class TestRequests:
-    REQUEST = """
-        from django.test import Client
-        Client(headers={"Cookie": "secret=1"}).get("/nowhere?q=1", raise_request_exception=False)
-        from async_signals import flush
-        flush()
-        """
-
-    def test_djangos_are_forwarded_with_what_may_leave_the_process(self, here: Project) -> None:
-        here.attempt(self.REQUEST)
-        with here.worker():
-            (started,) = here.effects.wait_for(1, "started")
-            (finished,) = here.effects.wait_for(1, "my_callback")
-        told = {"method": "GET", "path": "/nowhere", "query_string": "q=1", "scheme": "http"}
-        assert told.items() <= started["arguments"].items()
-        assert "secret" not in str(started)
-        assert started["arguments"]["path"] == finished["arguments"]["path"]
-
-    def test_only_with_the_app_installed(self, make_project, redis_server: RedisServer) -> None:  # noqa: ANN001
-        project = make_project(redis_server, installed=False)
-        project.attempt(self.REQUEST)
-        assert project.queues() == {}
-
-    def test_a_broker_that_is_gone_disturbs_no_request(self, make_project) -> None:  # noqa: ANN001
-        project = make_project(None, url="redis://127.0.0.1:1/0")
-        report = project.attempt(
-            """
-            from django.test import Client
-            result = Client().get("/nowhere", raise_request_exception=False).status_code
-            """
-        )
-        assert report.error is None
-        assert report.result == 404

@@ -143,7 +143,7 @@ def test_a_task_that_celery_sends_by_its_name_is_a_signal_too(matrix: Matrix, re
 def test_a_retry_is_run_by_whichever_worker_takes_it(matrix: Matrix) -> None:
     """A receiver that succeeds in one language only is tried until a worker of that language has its message.
 
-    And one that the other language does not have is parked there.
+    And one that the other language does not have is dead-lettered there.
     """
     project, effects, count = matrix.project, matrix.project.effects, 5
     # A stock worker that waits on Redis is given each message as it comes, and leaves none to others while it is idle.
@@ -222,7 +222,7 @@ WRONG = {
 }
 
 
-def test_what_a_rust_receiver_does_not_take_is_parked_alone(matrix: Matrix) -> None:
+def test_what_a_rust_receiver_does_not_take_is_dead_lettered_alone(matrix: Matrix) -> None:
     project, effects = matrix.project, matrix.project.effects
     effects.clear()
     ids = []

@@ -91,10 +91,10 @@ class TestRunning:
             assert "RuntimeError: the printer is on fire" in worker.output
         assert embedded.queues() == {}
 
-    def test_what_nobody_knows_is_parked(self, embedded: Project) -> None:
+    def test_what_nobody_knows_is_dead_lettered(self, embedded: Project) -> None:
         embedded.run("from async_signals import AsyncSignal; AsyncSignal(name='nobody.knows').send('web')")
         with embedded.our_worker() as worker:
-            worker.process.wait_for("is parked in celery.dead: this worker has no signal 'nobody.knows'")
+            worker.process.wait_for("is dead-lettered to celery.dead: this worker has no signal 'nobody.knows'")
         assert embedded.queues() == {"celery.dead": 1}
 
     def test_threads_run_receivers_side_by_side(self, embedded: Project, gate: Gate) -> None:
@@ -147,11 +147,11 @@ class TestProcesses:
         assert embedded.queues() == {}
 
     @pytest.mark.timeout(180)
-    def test_what_kills_its_process_is_parked_after_five_deliveries(self, embedded: Project) -> None:
+    def test_what_kills_its_process_is_dead_lettered_after_five_deliveries(self, embedded: Project) -> None:
         """Unless a setting says another number, as `test_faults_workers.py` does on each broker."""
         with embedded.our_worker() as worker:
             embedded.send("poisonous")
-            worker.process.wait_for("is parked in celery.dead", timeout=120)
+            worker.process.wait_for("is dead-lettered to celery.dead", timeout=120)
             embedded.send("my_signal")
             embedded.effects.wait_for(1, "mine")
         assert len(embedded.effects.seen("kills_its_process")) == 5
@@ -161,7 +161,7 @@ class TestProcesses:
         with embedded.our_worker() as worker:
             embedded.send("ending")
             worker.process.wait_for("A receiver ended its process: SystemExit(3)")
-            worker.process.wait_for("is parked in celery.dead", timeout=120)
+            worker.process.wait_for("is dead-lettered to celery.dead", timeout=120)
             embedded.send("my_signal")
             embedded.effects.wait_for(1, "mine")
 
@@ -221,7 +221,7 @@ class TestTimeLimits:
                 embedded.effects.wait_for(1, "was_told")
                 worker.process.wait_for("1 receiver of shopapp.signals.limited failed")
 
-    def test_the_hard_one_parks_the_message_and_ends_the_process(self, embedded: Project, gate: Gate) -> None:
+    def test_the_hard_one_dead_letters_the_message_and_ends_the_process(self, embedded: Project, gate: Gate) -> None:
         with embedded.our_worker(options=["--time-limit", "0.5", "--stop-timeout", "1"]) as worker:
             embedded.send("limited")
             worker.process.wait_for("took longer than")

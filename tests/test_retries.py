@@ -10,15 +10,15 @@ from servers.redis import RedisServer
 from servers.worker import Worker
 
 
-def wait_until_parked(worker: Worker) -> None:
-    worker.process.wait_for("is parked in celery.dead")
+def wait_until_dead_lettered(worker: Worker) -> None:
+    worker.process.wait_for("is dead-lettered to celery.dead")
 
 
 class TestRetries:
-    def test_only_the_receiver_that_failed_is_tried_again_and_then_parked(self, project: Project) -> None:
+    def test_only_the_receiver_that_failed_is_tried_again_and_then_dead_lettered(self, project: Project) -> None:
         with project.worker() as worker:
             sent = project.run("from shopapp.signals import tried; result = tried.send('web', what=['as sent']).id")
-            wait_until_parked(worker)
+            wait_until_dead_lettered(worker)
             log = worker.output
             project.run_the_last(worker)
         runs = project.effects.seen("tried_in_vain")
@@ -49,7 +49,7 @@ class TestRetries:
         """It succeeds the second time; another is not tried again; a third fails with what is worth no try."""
         with project.worker() as worker:
             project.run("from shopapp.signals import tried_by_default; tried_by_default.send('web')")
-            wait_until_parked(worker)
+            wait_until_dead_lettered(worker)
             project.effects.wait_for(2, "second_time_lucky")
             project.run_the_last(worker)
         runs = [(effect["receiver"], effect["arguments"]["attempt"]) for effect in project.effects.seen()]
@@ -65,7 +65,7 @@ class TestRetries:
         assert ours["receivers"] == ["picky"], "a receiver is named by its dispatch_uid"
         assert ours["parked"]["failures"][0]["error"] == "ValueError('it would fail again')"
 
-    def test_a_receiver_that_is_gone_is_parked(self, project: Project) -> None:
+    def test_a_receiver_that_is_gone_is_dead_lettered(self, project: Project) -> None:
         """As after a release without it, with retries on their way; one that is there runs all the same."""
         project.run(
             """
@@ -81,7 +81,7 @@ class TestRetries:
             """
         )
         with project.worker() as worker:
-            wait_until_parked(worker)
+            wait_until_dead_lettered(worker)
             project.run_the_last(worker)
         assert [effect["receiver"] for effect in project.effects.seen()] == ["after_the_tries"]
         assert project.queues() == {"celery.dead": 1}
@@ -91,12 +91,12 @@ class TestRetries:
         assert ours["receivers"] == ["shopapp.tries.long_gone"]
         assert message.decode()[1] == {"what": ["as sent"]}
 
-    def test_what_would_expire_before_the_next_try_is_parked(self, project: Project) -> None:
+    def test_what_would_expire_before_the_next_try_is_dead_lettered(self, project: Project) -> None:
         """And does not expire in the dead-letter queue."""
         project.run("from shopapp.signals import tried; tried.options(expires=30).send('web')")
         with project.worker() as worker:
-            wait_until_parked(worker)
-        # Parked after all of its tries: they are over long before.
+            wait_until_dead_lettered(worker)
+        # Dead-lettered after all of its tries: they are over long before.
         assert len(project.effects.seen("tried_in_vain")) == 3
         (message,) = project.take("celery.dead")
         assert message.headers["expires"]
@@ -189,24 +189,24 @@ class TestEffectsThatAreOld:
 
 
 class TestConnecting:
-    """What is said of a receiver stands beside Django's registry and follows it."""
+    """A receiver's options stand beside Django's registry and follow it."""
 
     @pytest.fixture
     def here(self, make_project: MakeProject, redis_server: RedisServer) -> Project:
         return make_project(redis_server)
 
-    def test_what_was_said_goes_with_the_connection(self, here: Project) -> None:
+    def test_options_go_with_the_connection(self, here: Project) -> None:
         report = here.run(
             """
             import functools, gc
             from async_signals import AsyncSignal
-            signal = AsyncSignal(name="said", retry={"max": 1})
+            signal = AsyncSignal(name="options", retry={"max": 1})
 
             def told():
                 found = []
                 for asynchronous, live in enumerate(signal._live_receivers("web")):
-                    for name, said in signal.names_of("web", live, bool(asynchronous)):
-                        retry = signal.retry if said.retry is None else said.retry
+                    for name, options in signal._receiver_names("web", live, bool(asynchronous)):
+                        retry = signal.retry if options.retry is None else options.retry
                         found.append([name.rpartition(".")[2], retry and retry.max])
                 return found
 
@@ -240,6 +240,23 @@ class TestConnecting:
             # Connected again it has nothing of its own; a receiver whose place is taken changes nothing.
             [["first", 1], ["of the web", 9], ["second", 1], ["second", 1]],
         ]
+
+    def test_a_django_that_keeps_receivers_in_another_form_is_refused_by_name(self, here: Project) -> None:
+        report = here.attempt(
+            """
+            import sys
+            from django.dispatch import Signal
+            connect = Signal.connect
+            def another_form(self, *arguments, **options):
+                connect(self, *arguments, **options)
+                self.receivers = [entry[::-1] for entry in self.receivers]
+            for module in [name for name in sys.modules if name.startswith("async_signals")]:
+                del sys.modules[module]
+            Signal.connect = another_form
+            import async_signals.compat
+            """
+        )
+        assert "keeps receivers in another form" in report.failed("ImportError")
 
     def test_two_receivers_of_one_name_both_run(self, here: Project) -> None:
         report = here.run(

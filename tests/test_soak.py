@@ -76,7 +76,7 @@ def test_it_loses_nothing_and_does_not_grow(
     )
     verdict.require()
     assert not verdict.duplicates
-    assert not verdict.parked
+    assert not verdict.dead
     assert last.resident - warm.resident < MORE_BYTES
     assert last.descriptors - warm.descriptors <= MORE_DESCRIPTORS
 

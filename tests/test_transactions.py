@@ -291,6 +291,35 @@ class TestOtherHooks:
         )
         assert one_shop.taken_arguments("number") == [1, 2, 3, 4]
 
+    def test_the_time_of_others_is_not_the_signals(self, make_project: MakeProject, redis_server: RedisServer) -> None:
+        """A hook that takes longer than the deadline loses no signal behind it."""
+        project = make_project(redis_server, settings='ASYNC_SIGNALS = {"publish_timeout": 0.5}')
+        report = project.run(
+            WORDS
+            + """
+    import threading
+    with transaction.atomic():
+        my_signal.send(None)
+        transaction.on_commit(lambda: threading.Event().wait(0.6))
+        my_signal.send(None)
+    result = waiting()
+    """
+        )
+        assert report.result == 2
+
+    def test_a_replaced_on_commit_is_asked(self, one_shop: Project) -> None:
+        report = one_shop.run(
+            WORDS
+            + """
+    from unittest import mock
+    with mock.patch("django.db.transaction.on_commit", lambda hook: hook()):
+        with transaction.atomic():
+            my_signal.send(None)
+            result = waiting()
+    """
+        )
+        assert report.result == 1
+
     def test_where_errors_of_eager_receivers_propagate(self, make_project: MakeProject) -> None:
         project = make_project(
             None,

@@ -25,7 +25,7 @@ class TestRights:
         project.broker.manage("PUT", f"permissions/{vhost}/{USER}", rights)
 
     def test_a_dead_letter_queue_that_may_not_be_declared(self, limited: Project) -> None:
-        """It says so, waits, and runs what it can; once the right is there, the message is parked."""
+        """It says so, waits, and runs what it can; once the right is there, the message is dead-lettered."""
         limited.run("from async_signals import AsyncSignal; AsyncSignal(name='nobody.knows').send('web')")
         with limited.our_worker() as worker:
             said = worker.process.wait_for("could not be put into celery.dead, which is tried again")
@@ -37,10 +37,10 @@ class TestRights:
             assert limited.broker is not None
             assert limited.queues() == {}, "the worker has it, and nobody else"
             self.permit(limited, ".*")
-            worker.process.wait_for("is parked in celery.dead", timeout=60)
+            worker.process.wait_for("is dead-lettered to celery.dead", timeout=60)
         assert limited.queues() == {"celery.dead": 1}
 
-    def test_what_could_not_be_parked_goes_back(self, limited: Project) -> None:
+    def test_what_could_not_be_dead_lettered_goes_back(self, limited: Project) -> None:
         limited.run("from async_signals import AsyncSignal; AsyncSignal(name='nobody.knows').send('web')")
         with limited.our_worker(options=["--stop-timeout", "0.5"]) as worker:
             worker.process.wait_for("could not be put into celery.dead, which is tried again")
@@ -60,5 +60,5 @@ class TestRights:
         self.permit(limited, r"^(?!.*\.dead$).*$")
         limited.run("from async_signals import AsyncSignal; AsyncSignal(name='nobody.knows').send('web')")
         with limited.our_worker() as worker:
-            worker.process.wait_for("is parked in celery.dead")
+            worker.process.wait_for("is dead-lettered to celery.dead")
         assert limited.queues() == {"celery.dead": 1}

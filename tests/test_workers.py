@@ -84,26 +84,26 @@ class TestReceivers:
             ("after_the_failure", "done"),
         ]
         log = "\n".join(served.worker.output.splitlines()[printed:])
-        assert "Error calling fails" in log
+        assert "Receiver checker.receivers.fails of signal" in log
         assert "Traceback" in log
         eventually(lambda: served.trial.project.queues() == {}, "an empty queue")
 
     def test_only_those_that_failed_are_tried_again(self, served: Served) -> None:
-        """Under the same id, until they succeed or their tries are spent; then a message for them alone is parked."""
+        """Under the same id, until they succeed or their tries are spent; then a message for them is dead-lettered."""
         trial = served.trial
         [token] = trial.send("retried")
         trial.wait_for("succeeds_at_the_third_try", token=token)
         trial.wait_for("never_succeeds", 3, "began", token=token)
         eventually(lambda: trial.project.queues() == {f"{QUEUE}.dead": 1}, lambda: str(trial.project.queues()))
-        [parked] = trial.project.take(f"{QUEUE}.dead")
-        ours = parked.headers["async_signals"]
+        [letter] = trial.project.take(f"{QUEUE}.dead")
+        ours = letter.headers["async_signals"]
         assert ours["parked"]["kind"] == "ReceiversFailed"
         assert ours["receivers"] == ["checker.retried.never_succeeds"]
         assert "RuntimeError" in ours["parked"]["failures"][0]["error"]
         assert len(trial.seen("succeeds_at_once", token=token)) == 1
         assert [line["attempt"] for line in trial.seen("never_succeeds", "began", token)] == [1, 2, 3]
         assert [line["attempt"] for line in trial.seen("succeeds_at_the_third_try", "began", token)] == [1, 2]
-        assert {line["id"] for line in trial.effects if line["token"] == token} == {parked.headers["id"]}
+        assert {line["id"] for line in trial.effects if line["token"] == token} == {letter.headers["id"]}
 
     def test_coroutine_functions(self, served: Served) -> None:
         [token] = served.trial.send("awaited")
@@ -179,7 +179,7 @@ class TestOthersMessages:
     def test_a_signal_that_the_worker_does_not_know(self, served: Served) -> None:
         assert cell(28, served.worker.kind, "").holds
         [token] = served.trial.send("newer")
-        eventually(lambda: token in served.trial.dead(), "it to be parked")
+        eventually(lambda: token in served.trial.dead(), "it to be dead-lettered")
         assert served.trial.books.dead[token] == "UnknownSignal"
         served.all_done()
 
@@ -224,7 +224,7 @@ def put(trial: Trial, what: str) -> bytes:
     indirect=["worker_kind"],
 )
 def test_a_malformed_message(served: Served, what: str) -> None:
-    """It runs nobody and kills nobody. Ours parks it with a reason; Celery takes it for good."""
+    """It runs nobody and kills nobody. Ours dead-letters it with a reason; Celery takes it for good."""
     trial = served.trial
     served.all_done()
     raw = put(trial, what)
@@ -234,10 +234,12 @@ def test_a_malformed_message(served: Served, what: str) -> None:
     if not cell(18, served.worker.kind, "").holds:
         eventually(lambda: trial.project.queues() == {}, lambda: f"an empty queue: {trial.project.queues()}")
         return
-    eventually(lambda: trial.project.queues() == {f"{QUEUE}.dead": 1}, lambda: f"parked: {trial.project.queues()}")
-    [parked] = trial.project.take(f"{QUEUE}.dead")
-    assert parked.headers["async_signals"]["parked"]["kind"] in {"Malformed", "Refused", "UnknownTask"}
-    assert parked.body in {raw, raw.decode("latin-1")}, "it is parked as it came"
+    eventually(
+        lambda: trial.project.queues() == {f"{QUEUE}.dead": 1}, lambda: f"dead letters: {trial.project.queues()}"
+    )
+    [letter] = trial.project.take(f"{QUEUE}.dead")
+    assert letter.headers["async_signals"]["parked"]["kind"] in {"Malformed", "Refused", "UnknownTask"}
+    assert letter.body in {raw, raw.decode("latin-1")}, "it is dead-lettered as it came"
 
 
 @pytest.mark.parametrize("what", DEADLY_FOR_CELERY)
@@ -261,9 +263,11 @@ def test_what_is_no_envelope_at_all(served: Served, broker: RedisServer | Sqlite
     served.all_done()  # the queue is there
     broker.put_raw(trial.project.url, QUEUE, b"no envelope")
     served.all_done()
-    eventually(lambda: trial.project.queues() == {f"{QUEUE}.dead": 1}, lambda: f"parked: {trial.project.queues()}")
-    [parked] = trial.project.take(f"{QUEUE}.dead")
-    assert parked.headers["async_signals"]["parked"]["kind"] == "Malformed"
+    eventually(
+        lambda: trial.project.queues() == {f"{QUEUE}.dead": 1}, lambda: f"dead letters: {trial.project.queues()}"
+    )
+    [letter] = trial.project.take(f"{QUEUE}.dead")
+    assert letter.headers["async_signals"]["parked"]["kind"] == "Malformed"
     assert served.worker.process.running()
 
 

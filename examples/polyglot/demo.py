@@ -123,7 +123,9 @@ def shop_and_warehouse(broker: str | None, quiet: bool) -> "Iterator[Running]":
 
 
 def build_the_warehouse(household: Household) -> str:
-    """Have cargo build it, and say where the program is."""
+    """Have cargo build it, and say where the program is; `WAREHOUSE_PROGRAM` names one that is built already."""
+    if built_already := os.environ.get("WAREHOUSE_PROGRAM"):
+        return built_already
     if shutil.which("cargo") is None:
         raise ProcessFailed("cargo is not there: the warehouse is a program in Rust, see https://rustup.rs")
     progress("building the warehouse (the first time takes minutes)")

@@ -1,9 +1,7 @@
 """The native half of Async Signals."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, final
-
-from typing_extensions import Self
+from typing import Any, Protocol, Self, final
 
 class Observer(Protocol):
     """What a publisher tells that no sender waits for. Called on a thread of its own."""
@@ -341,7 +339,7 @@ class Job:
     def unfinished(self) -> None:
         """It goes back into its queue."""
     def unfit(self, kind: str, reason: str) -> None:
-        """It cannot be run here, and becomes a dead letter: `kind` is a word for programs, `reason` a sentence for people."""
+        """It cannot be run here, and becomes a dead letter: `kind` for programs, `reason` for people."""
 
 @final
 class Worker:

@@ -49,6 +49,7 @@ def _need(package: Any, owner: Any, *names: str) -> None:
 
 _need(django, dispatcher, "_make_id")
 _need(django, dispatcher.Signal, "_live_receivers")
+_need(django, dispatcher.Signal(), "_dead_receivers")
 
 #: How Django tells receivers and senders apart in ``Signal.receivers``.
 make_id: Callable[[Any], Any] = vars(dispatcher)["_make_id"]
@@ -60,6 +61,15 @@ def receiver_entry(entry: tuple[Any, ...]) -> tuple[Any, Any, bool]:
     Django 5.2 has them in threes, Django 6 in fours, with the sender's reference between the last two.
     """
     return entry[0], entry[1], entry[-1]
+
+
+#: Whether Django forgets the receivers of a sender that is gone, as Django 6 does.
+FORGETS_DEAD_SENDERS = django.VERSION >= (6,)
+
+
+def has_dead_receivers(signal: dispatcher.Signal) -> bool:
+    """Whether Django has yet to forget receivers or senders that are gone."""
+    return bool(vars(signal)["_dead_receivers"])
 
 
 def _check_receiver_entries() -> None:
@@ -86,9 +96,9 @@ _need(django, BaseDatabaseWrapper, "on_commit", "run_and_clear_commit_hooks", "s
 
 
 def last_commit_hook(connection: BaseDatabaseWrapper) -> Any:
-    """The function that was handed to ``on_commit`` last in the open transaction; None if there is none."""
+    """The object whose method was handed to ``on_commit`` last in the open transaction; None if there is none."""
     hooks = connection.run_on_commit
-    return hooks[-1][1] if hooks else None
+    return getattr(hooks[-1][1], "__self__", None) if hooks else None
 
 
 def is_testcase_block(block: Any) -> bool:
@@ -101,6 +111,9 @@ def is_testcase_block(block: Any) -> bool:
 if _state is not None:
     _need(celery, _state, "_tls", "default_app", "_get_active_apps", "_task_stack", "get_current_worker_task")
     _need(celery, _state._tls, "current_app")
+
+#: Celery's state of apps and tasks.
+celery_state: Any = _state
 
 #: By thread, what Celery's stack of running tasks is made of, where it tells: asking the stack itself costs a fifth
 #: of a send. Empty: no task runs in any thread. None: it does not tell.
@@ -134,6 +147,20 @@ def changed_settings(app: Celery) -> dict[str, Any]:
     """Where ``app.conf.name = value`` goes: a dict that is cheap to look at, as settings themselves are not."""
     changes: dict[str, Any] = app.conf.maps[0]
     return changes
+
+
+def forget_pools(app: Celery) -> list[Any]:
+    """Has an app of a forked process open connections of its own; returns the pools of its parent.
+
+    They are to be kept: closing their connections would talk over the parent's.
+    """
+    from kombu import pools
+
+    inherited = [*pools.producers.values(), *pools.connections.values()]
+    pools.producers.clear()
+    pools.connections.clear()
+    app._after_fork()
+    return inherited
 
 
 def close_pools(app: Celery) -> None:
@@ -173,18 +200,22 @@ def native_transport(transport: type) -> str | None:
         return None
     # Those of virtual transports are the transport's own; that of AMQP is its connection's.
     channel = getattr(transport, "Channel", None) or getattr(getattr(transport, "Connection", None), "Channel", None)
-    if channel is not None and not all(is_own(getattr(channel, name, None)) for name in _PUBLISHING):
+    if channel is not None and any(is_patched(channel, name) for name in _PUBLISHING):
         return None
     return kind
 
 
-def is_own(function: Any) -> bool:
-    """Whether a function stands where it was defined: a wrapper lives in its author's module, and so do its globals."""
-    if function is None or not isinstance(function, FunctionType):
-        return True  # not there, or not Python's
-    return function.__globals__.get("__name__", "") == function.__module__ and function.__module__.startswith(
-        ("kombu.", "celery.", "amqp.")
-    )
+def is_patched(owner: type, name: str) -> bool:
+    """Whether a method is not the one that Celery, kombu or py-amqp have defined.
+
+    A wrapper lives in its author's module, and so do its globals; ``functools.wraps`` copies only names, and wrapt
+    makes an object of another type.
+    """
+    function = inspect.getattr_static(owner, name, None)
+    if type(function) is not FunctionType:
+        return function is not None and not inspect.ismethoddescriptor(function) and not inspect.isbuiltin(function)
+    home = function.__module__
+    return function.__globals__.get("__name__") != home or home.partition(".")[0] not in ("kombu", "celery", "amqp")
 
 
 def check_producer() -> None:

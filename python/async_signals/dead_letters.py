@@ -11,11 +11,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+import django
+from django.apps import apps
 
 from . import settings
 from ._native import DeadLetterQueue
 from .errors import SignalNotSent
 from .publishing.broker import broker_options
+from .queues import named_queues
 from .routing import NotNative
 
 if TYPE_CHECKING:
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 _LIMIT = 1000
 
 
-class Letters:
-    """What lies in one dead-letter queue. What is neither sent again nor thrown away goes back.
+class DeadLetters:
+    """The messages of one dead-letter queue. Those neither sent again nor thrown away go back.
 
     Attributes:
         queue: The dead-letter queue's name.
@@ -63,25 +66,37 @@ class Letters:
 
 
 def queues_of(app: Celery, queue: str | None) -> list[str]:
-    """The dead-letter queues of one queue, or of all that the app knows."""
+    """The dead-letter queues of one queue, or of all that the app and its signals name."""
     options = settings.get()
-    known = [queue] if queue else list(app.amqp.queues)
+    if queue is None:
+        _set_up_django()
+    known = [queue] if queue else named_queues(app)
     names = dict.fromkeys(options.dead_letter_queue(name) for name in known)
     found = [name for name in names if name is not None]
     if not found:
-        raise click.ClickException("ASYNC_SIGNALS['dead_letters'] is False: nothing is parked")
+        raise click.ClickException("ASYNC_SIGNALS['dead_letters'] is False: nothing is dead-lettered")
     return found
 
 
-def opened(app: Celery, queue: str | None, limit: int) -> Iterator[Letters]:
+def _set_up_django() -> None:
+    """Has the project's apps imported, and with them its signals: a worker does so as it starts."""
+    if apps.ready:
+        return
+    try:
+        django.setup()
+    except Exception as error:
+        click.echo(f"the queues of signals are not known, since the project does not load: {error!r}", err=True)
+
+
+def open_queues(app: Celery, queue: str | None, limit: int) -> Iterator[DeadLetters]:
     """Every dead-letter queue that is there, one after the other."""
     for name in queues_of(app, queue):
         try:
-            letters = Letters(app, name, limit)
+            letters = DeadLetters(app, name, limit)
         except NotNative as error:
             raise click.ClickException(f"{error}; look into {name} with your broker's own tools") from error
         except SignalNotSent as error:
-            if error.code == "queue_missing":  # nothing was ever parked there
+            if error.code == "queue_missing":  # nothing was ever dead-lettered there
                 continue
             raise click.ClickException(str(error)) from error
         with closing(letters):
@@ -93,7 +108,9 @@ def dead() -> None:
     """Look into dead-letter queues, send their messages again, throw them away."""
 
 
-_queue = click.option("-Q", "--queue", help="The queue whose dead letters are meant; all of the app's if not given.")
+_queue = click.option(
+    "-Q", "--queue", help="The queue whose dead letters are meant; all that the app and its signals name if not given."
+)
 _limit = click.option("--limit", default=_LIMIT, show_default=True, help="Look at so many of a queue, oldest first.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line, instead of a table.")
 _signal = click.option("--signal", help="Only those of this signal.")
@@ -108,7 +125,7 @@ _signal = click.option("--signal", help="Only those of this signal.")
 def list_(app: Celery, queue: str | None, limit: int, signal: str | None, as_json: bool) -> None:
     """List them, with the reason of each."""
     rows = []
-    for letters in opened(app, queue, limit):
+    for letters in open_queues(app, queue, limit):
         for _, letter in letters.select((), signal):
             if as_json:
                 click.echo(json.dumps({"dead_letter_queue": letters.queue, **_summary(letter)}))
@@ -125,7 +142,7 @@ def list_(app: Celery, queue: str | None, limit: int, signal: str | None, as_jso
 @click.pass_obj
 def show(app: Celery, id: str, queue: str | None, limit: int) -> None:
     """Show one whole, with its arguments and the failures of its receivers."""
-    for letters in opened(app, queue, limit):
+    for letters in open_queues(app, queue, limit):
         for _, letter in letters.select((id,), None):
             click.echo(json.dumps({"dead_letter_queue": letters.queue, **letter}, indent=2, ensure_ascii=False))
             return
@@ -143,13 +160,13 @@ def show(app: Celery, id: str, queue: str | None, limit: int) -> None:
 def replay(
     app: Celery, ids: tuple[str, ...], every: bool, queue: str | None, limit: int, signal: str | None, as_json: bool
 ) -> None:
-    """Send them again, each to the queue that it came from, for the receivers that it was parked for.
+    """Send them again, each to the queue that it came from, for the receivers that it was dead-lettered for.
 
     A message is taken out of the dead-letter queue once the broker has it in the other: at worst it is in both.
     """
-    _one_way(ids, every, signal)
+    _check_choice(ids, every, signal)
     done = failed = 0
-    for letters in opened(app, queue, limit):
+    for letters in open_queues(app, queue, limit):
         for number, letter in _with_progress(letters, ids, signal, "replaying"):
             try:
                 went_to = letters.replay(number)
@@ -183,11 +200,11 @@ def purge(
     as_json: bool,
 ) -> None:
     """Throw them away, for good."""
-    _one_way(ids, every, signal)
+    _check_choice(ids, every, signal)
     if not yes:
         click.confirm("Throw these messages away for good?", abort=True, err=True)
     done = 0
-    for letters in opened(app, queue, limit):
+    for letters in open_queues(app, queue, limit):
         for number, letter in _with_progress(letters, ids, signal, "throwing away"):
             letters.purge(number)
             done += 1
@@ -196,13 +213,13 @@ def purge(
     _report("thrown away", done, 0, ids, as_json)
 
 
-def _one_way(ids: tuple[str, ...], every: bool, signal: str | None) -> None:
+def _check_choice(ids: tuple[str, ...], every: bool, signal: str | None) -> None:
     if bool(ids) == (every or signal is not None):
         raise click.UsageError("name the ids of the messages, or give --signal, or --all of them")
 
 
 def _with_progress(
-    letters: Letters, ids: tuple[str, ...], signal: str | None, label: str
+    letters: DeadLetters, ids: tuple[str, ...], signal: str | None, label: str
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     chosen = list(letters.select(ids, signal))
     with click.progressbar(chosen, label=f"{label} ({letters.queue})", file=sys.stderr) as bar:
@@ -218,15 +235,15 @@ def _report(what: str, done: int, failed: int, ids: tuple[str, ...], as_json: bo
 
 def _summary(letter: dict[str, Any]) -> dict[str, Any]:
     """One line's worth: no arguments, which may be personal data."""
-    parked = letter["parked"]
+    why = letter["parked"]
     return {
         "id": letter["id"],
         "signal": letter["signal"],
-        "kind": parked.get("kind"),
-        "reason": parked.get("reason"),
-        "queue": parked.get("queue"),
-        "parked_at": parked.get("at"),
-        "receivers": [failure.get("receiver") for failure in parked.get("failures", ())],
+        "kind": why.get("kind"),
+        "reason": why.get("reason"),
+        "queue": why.get("queue"),
+        "dead_lettered_at": why.get("at"),
+        "receivers": [failure.get("receiver") for failure in why.get("failures", ())],
     }
 
 
@@ -234,10 +251,10 @@ def _table(rows: list[tuple[str, dict[str, Any]]]) -> None:
     if not rows:
         click.echo("no dead letters")
         return
-    lines = [("parked at", "queue", "signal", "id", "why")]
+    lines = [("dead-lettered at", "queue", "signal", "id", "why")]
     for queue, letter in rows:
         summary = _summary(letter)
-        at = summary["parked_at"]
+        at = summary["dead_lettered_at"]
         when = datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S") if isinstance(at, (int, float)) else "?"
         why = f"{summary['kind'] or '?'}: {summary['reason'] or '?'}"
         lines.append((when, queue, summary["signal"] or "?", summary["id"] or "?", why))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextvars import ContextVar
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -29,8 +29,8 @@ class Delivery:
     redeliveries: int = 0
 
 
-class Arrival:
-    """A message that a worker runs: hardly any receiver asks for its delivery, so it is made when one does.
+class LazyDelivery:
+    """A delivery that is made when a receiver asks for it, which hardly any does.
 
     Arguments:
         signal: The signal's wire name.
@@ -50,6 +50,11 @@ class Arrival:
         return self._message.id
 
     @property
+    def attempt(self) -> int:
+        """Which try of its receivers this is."""
+        return self._message.attempt
+
+    @property
     def delivery(self) -> Delivery:
         """The same one each time."""
         if self._delivery is None:
@@ -60,7 +65,7 @@ class Arrival:
                 signal=self.signal,
                 attempt=message.attempt,
                 queue=message.own_queue,
-                sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, timezone.utc),
+                sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, UTC),
                 redeliveries=message.deliveries,
             )
         return self._delivery
@@ -81,10 +86,10 @@ class Message(Protocol):
     def deliveries(self) -> int: ...
 
 
-current: ContextVar[Delivery | Arrival | None] = ContextVar("async_signals_delivery", default=None)
+current: ContextVar[Delivery | LazyDelivery | None] = ContextVar("async_signals_delivery", default=None)
 
 
 def current_delivery() -> Delivery | None:
     """The message that the running receiver was called for; None outside a worker."""
     found = current.get()
-    return found.delivery if isinstance(found, Arrival) else found
+    return found.delivery if isinstance(found, LazyDelivery) else found

@@ -15,7 +15,7 @@ from django.dispatch.dispatcher import logger
 from . import names, retries, sending, settings
 from .errors import CeleryNotConfigured, UndeclaredArgument
 from .once import check_installed
-from .receivers import NOTHING_SAID, Named, Receiver, Said, Sayings, receiver_name
+from .receivers import DEFAULT_OPTIONS, NamedReceiver, Receiver, ReceiverOptions, ReceiverRegistry, receiver_name
 from .references import OnMissing
 from .senders import SenderCache, SenderKeys
 from .sending import Sent
@@ -45,8 +45,8 @@ class AsyncSignal(Signal):
         on_commit: Whether a send inside a transaction waits for the commit.
         priority: The priority of the signal's tasks, 0 to 255 (0 to 9 on Redis).
         expires: After how many seconds a worker leaves the signal alone.
-        on_missing: What a worker does about a model instance that is gone by then: ``"raise"`` parks the message,
-            ``"skip"`` calls no receiver, ``"none"`` passes None.
+        on_missing: What a worker does about a model instance that is gone by then: ``"raise"`` dead-letters the
+            message, ``"skip"`` calls no receiver, ``"none"`` passes None.
         retry: How a worker tries receivers again that failed, for those that do not say:
             ``{"max": 5, "base": 1, "factor": 2, "cap": 3600, "jitter": True, "on": (ConnectionError,)}``.
             Only ``max`` must be given. None: not at all.
@@ -70,8 +70,8 @@ class AsyncSignal(Signal):
     ) -> None:
         super().__init__(use_caching=use_caching)
         self.retry = retries.read(retry)
-        self.sayings = Sayings(self)
-        self._keys = SenderKeys()
+        self._registry = ReceiverRegistry(self)
+        self._keys = SenderKeys(self)
         if use_caching:
             self.sender_receivers_cache = SenderCache(self._keys)
         self.providing_args = None if providing_args is None else frozenset(_names(providing_args))
@@ -128,27 +128,29 @@ class AsyncSignal(Signal):
             ImproperlyConfigured: ``once`` needs ``"async_signals"`` in ``INSTALLED_APPS``.
             TypeError, ValueError: ``retry`` cannot be right.
         """
-        said = Said(retry if retry is False else retries.read(retry), once)
+        options = ReceiverOptions(retry if retry is False else retries.read(retry), once)
         if once:
             check_installed()
         key = self._keys.for_connect(sender)
         super().connect(receiver, key, weak, dispatch_uid)
-        if said != NOTHING_SAID:
-            self.sayings.connected(receiver, key, dispatch_uid, said)
+        self._keys.keep(key)
+        if options != DEFAULT_OPTIONS:
+            self._registry.keep_options(receiver, key, dispatch_uid, options)
 
     def disconnect(self, receiver: Receiver | None = None, sender: Any = None, dispatch_uid: Any = None) -> bool:
         """Disconnects a receiver, as ``django.dispatch.Signal.disconnect`` does."""
         disconnected = super().disconnect(receiver, self._keys.for_lookup(sender), dispatch_uid)
-        self.sayings.disconnected()
+        self._keys.release()
+        self._registry.forget_disconnected()
         return disconnected
 
-    def names_of(self, sender: Any, live: list[Receiver], asynchronous: bool) -> list[Named]:
-        """What messages call the live receivers of a sender, in their order, and what was said of them."""
-        return self.sayings.names(self._keys.for_lookup(sender), live, asynchronous)
+    def _receiver_names(self, sender: Any, live: list[Receiver], asynchronous: bool) -> list[NamedReceiver]:
+        """The live receivers of a sender by their names in messages, in their order, with their options."""
+        return self._registry.names(self._keys.for_lookup(sender), live, asynchronous)
 
-    def connected(self) -> list[Receiver]:
+    def _connected_receivers(self) -> list[Receiver]:
         """Every live receiver, whichever senders it is for, in the order in which they were connected."""
-        return self.sayings.live()
+        return self._registry.live()
 
     def _live_receivers(self, sender: Any) -> Any:
         return super()._live_receivers(self._keys.for_lookup(sender))

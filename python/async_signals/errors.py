@@ -52,5 +52,5 @@ class ReceiversFailed(Exception):
     """Receivers of a signal failed in a worker. Each failure is in the log."""
 
 
-class Parked(Exception):
+class DeadLettered(Exception):
     """A worker could not run a message, and has put it into the dead-letter queue."""

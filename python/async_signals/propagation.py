@@ -6,16 +6,16 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 
 from ._native import resolve_call
-from .delivery import Arrival, Delivery, current
-from .failures import Failure
+from .delivery import Delivery, LazyDelivery, current
+from .failures import Failure, shown
 from .once import Once
-from .receivers import Named, Receiver
+from .receivers import NamedReceiver, Receiver
 from .references import Lookup, SkipReceivers
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ logger = logging.getLogger("async_signals")
 
 #: A receiver and what it returned or raised.
 Response = tuple[Receiver, Any]
-#: Where in its list a receiver stands, and what it raised.
-Raised = tuple[int, Exception]
+#: Gives the names and options of receivers, in their order: asked only when one of them fails.
+Names = Callable[[], list[NamedReceiver]]
 
 
 def here(task_id: str, name: str) -> Delivery:
     """The delivery of a signal that does not cross a queue."""
-    return Delivery(task_id, name, 1, None, datetime.now(timezone.utc))
+    return Delivery(task_id, name, 1, None, datetime.now(UTC))
 
 
 def run(
     signal: AsyncSignal,
     sender: Any,
     named: dict[str, Any],
-    delivery: Delivery | Arrival,
+    delivery: Delivery | LazyDelivery,
     only: frozenset[str] | None = None,
     responses: list[Response] | None = None,
     bare: bool = False,
@@ -71,20 +71,72 @@ def run(
         logger.warning("Signal %s[%s] has no receivers here", delivery.signal, delivery.id)
         return []
     token = current.set(delivery)
+    failed = _FailedReceivers(signal, delivery)
     try:
-        if only is not None or signal.sayings.once:
-            return _call_chosen(signal, sender, named, delivery, only, responses, receivers, coroutines)
-        failures: list[Failure] = []
-        raised = _call(signal, sender, named, receivers, receivers, responses)
-        if raised:
-            failures += _failures(signal, signal.names_of(sender, receivers, False), raised)
+        if only is not None or signal._registry.any_once:
+            return _call_chosen(signal, sender, named, failed, only, responses, receivers, coroutines)
+        _call(
+            signal,
+            sender,
+            named,
+            receivers,
+            receivers,
+            lambda: signal._receiver_names(sender, receivers, False),
+            failed,
+            responses,
+        )
         if coroutines:
-            raised = _await(signal, sender, named, coroutines, responses)
-            if raised:
-                failures += _failures(signal, signal.names_of(sender, coroutines, True), raised)
-        return failures
+            _await(
+                signal,
+                sender,
+                named,
+                coroutines,
+                lambda: signal._receiver_names(sender, coroutines, True),
+                failed,
+                responses,
+            )
+        return failed.failures
     finally:
         current.reset(token)
+
+
+class _FailedReceivers:
+    """The receivers that failed. Each is logged at once: another one may end the process."""
+
+    __slots__ = ("_signal", "delivery", "failures")
+
+    def __init__(self, signal: AsyncSignal, delivery: Delivery | LazyDelivery) -> None:
+        self._signal = signal
+        self.delivery = delivery
+        self.failures: list[Failure] = []
+
+    def add(self, receiver: Receiver, known: NamedReceiver, error: Exception) -> None:
+        """Logs one in one line, with its traceback."""
+        retry = self._signal.retry if known.options.retry is None else known.options.retry or None
+        failure = Failure(known.name, error, retry)
+        self.failures.append(failure)
+        delivery = self.delivery
+        if isinstance(delivery, Delivery) and delivery.queue is None:
+            # Called where the signal was sent: said as Django says it, by Django's logger.
+            self._signal._log_robust_failure(receiver, error)
+            return
+        again = retry is not None and retry.allows(delivery.attempt, error)
+        logger.log(
+            logging.WARNING if again else logging.ERROR,
+            "Receiver %s of signal %s[%s] failed in try %d%s: %s",
+            known.name,
+            delivery.signal,
+            delivery.id,
+            delivery.attempt,
+            ", and is tried again" if again else "" if retry is None else ", the last one",
+            shown(error),
+            exc_info=error,
+        )
+
+    def add_missing(self, name: str) -> None:
+        """Logs one that the message names, and that is not connected here."""
+        logger.error("Receiver %s of signal %s[%s] is not here", name, self.delivery.signal, self.delivery.id)
+        self.failures.append(Failure(name, None, None))
 
 
 def _call(
@@ -93,58 +145,62 @@ def _call(
     named: dict[str, Any],
     calls: Sequence[Callable[..., Any]],
     receivers: list[Receiver],
+    names: Names,
+    failed: _FailedReceivers,
     responses: list[Response] | None,
-) -> list[Raised]:
+) -> None:
     """Makes one call for each receiver, one after the other."""
-    raised: list[Raised] = []
     for index, call in enumerate(calls):
         try:
             response = call(signal=signal, sender=sender, **named)
         except Exception as error:
-            signal._log_robust_failure(receivers[index], error)
-            raised.append((index, error))
+            failed.add(receivers[index], names()[index], error)
             response = error
         if responses is not None:
             responses.append((receivers[index], response))
-    return raised
 
 
 def _await(
-    signal: AsyncSignal, sender: Any, named: dict[str, Any], receivers: list[Receiver], responses: list[Response] | None
-) -> list[Raised]:
+    signal: AsyncSignal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+    names: Names,
+    failed: _FailedReceivers,
+    responses: list[Response] | None,
+) -> None:
     """Awaits coroutine functions side by side, as Django does."""
 
-    async def outcome(receiver: Receiver) -> tuple[Any, Exception | None]:
+    async def outcome(index: int, receiver: Receiver) -> Any:
         try:
-            return await receiver(signal=signal, sender=sender, **named), None
+            return await receiver(signal=signal, sender=sender, **named)
         except Exception as error:
-            signal._log_robust_failure(receiver, error)
-            return error, error
+            failed.add(receiver, names()[index], error)
+            return error
 
-    async def outcomes() -> list[tuple[Any, Exception | None]]:
-        return await asyncio.gather(*map(outcome, receivers))
+    async def outcomes() -> list[Any]:
+        return await asyncio.gather(*(outcome(index, receiver) for index, receiver in enumerate(receivers)))
 
     found = async_to_sync(outcomes)()
     if responses is not None:
-        responses.extend((receiver, response) for receiver, (response, _) in zip(receivers, found, strict=True))
-    return [(index, error) for index, (_, error) in enumerate(found) if error is not None]
+        responses.extend(zip(receivers, found, strict=True))
 
 
 def _call_chosen(
     signal: AsyncSignal,
     sender: Any,
     named: dict[str, Any],
-    delivery: Delivery | Arrival,
+    failed: _FailedReceivers,
     only: frozenset[str] | None,
     responses: list[Response] | None,
     receivers: list[Receiver],
     coroutines: list[Receiver],
 ) -> list[Failure]:
     """The same where receivers are picked out by name, or have one effect for each message."""
-    plain, awaited = signal.names_of(sender, receivers, False), signal.names_of(sender, coroutines, True)
+    plain, awaited = signal._receiver_names(sender, receivers, False), signal._receiver_names(sender, coroutines, True)
     ordinals = Counter[str]()
-    calls: list[tuple[Callable[..., Any], Receiver, Named]] = []
-    side_by_side: list[tuple[Receiver, Named]] = []
+    calls: list[tuple[Callable[..., Any], Receiver, NamedReceiver]] = []
+    side_by_side: list[tuple[Receiver, NamedReceiver]] = []
     for receiver, known, asynchronous in [
         *((receiver, known, False) for receiver, known in zip(receivers, plain, strict=True)),
         *((receiver, known, True) for receiver, known in zip(coroutines, awaited, strict=True)),
@@ -152,27 +208,26 @@ def _call_chosen(
         ordinals[known.name] += 1
         if only is not None and known.name not in only:
             continue
-        if known.said.once:
-            once = Once(receiver, asynchronous, delivery.id, known.name, ordinals[known.name])
+        if known.options.once:
+            once = Once(receiver, asynchronous, failed.delivery.id, known.name, ordinals[known.name])
             calls.append((once, receiver, known))
         elif asynchronous:
             side_by_side.append((receiver, known))
         else:
             calls.append((receiver, receiver, known))
-    raised = _call(signal, sender, named, [each[0] for each in calls], [each[1] for each in calls], responses)
-    failures = _failures(signal, [each[2] for each in calls], raised)
+    _call(
+        signal,
+        sender,
+        named,
+        [each[0] for each in calls],
+        [each[1] for each in calls],
+        lambda: [each[2] for each in calls],
+        failed,
+        responses,
+    )
     if side_by_side:
-        raised = _await(signal, sender, named, [each[0] for each in side_by_side], responses)
-        failures += _failures(signal, [each[1] for each in side_by_side], raised)
-    if only is not None:
-        failures += [Failure(name, None, None) for name in sorted(only - ordinals.keys())]
-    return failures
-
-
-def _failures(signal: AsyncSignal, names: list[Named], raised: list[Raised]) -> list[Failure]:
-    failures = []
-    for index, error in raised:
-        name, said = names[index]
-        retry = signal.retry if said.retry is None else said.retry or None
-        failures.append(Failure(name, error, retry))
-    return failures
+        chosen = [each[0] for each in side_by_side]
+        _await(signal, sender, named, chosen, lambda: [each[1] for each in side_by_side], failed, responses)
+    for name in sorted(only - ordinals.keys()) if only is not None else ():
+        failed.add_missing(name)
+    return failed.failures

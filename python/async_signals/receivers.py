@@ -1,4 +1,4 @@
-"""The receivers of a signal as messages know them, and what was said of each as it was connected.
+"""The receivers of a signal as messages name them, and the options that each was connected with.
 
 Which receivers there are is in Django's own registry, ``Signal.receivers``. What
 stands here is beside it: it holds for an entry of that registry as long as it
@@ -12,19 +12,18 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from django.dispatch import Signal, dispatcher
+from django.dispatch import Signal
 
+from .compat import make_id, receiver_entry
 from .retries import Retry
 
 Receiver = Callable[..., Any]
 
-#: How Django tells receivers and senders apart in its registry.
-_identity: Callable[[Any], Any] = vars(dispatcher)["_make_id"]
-_ANY_SENDER = _identity(None)
+_ANY_SENDER = make_id(None)
 
 
-class Said(NamedTuple):
-    """What was said of a receiver as it was connected.
+class ReceiverOptions(NamedTuple):
+    """The options that a receiver was connected with.
 
     Attributes:
         retry: Its retries; None: the signal's; False: none.
@@ -35,61 +34,59 @@ class Said(NamedTuple):
     once: bool = False
 
 
-#: Of most receivers nothing was said.
-NOTHING_SAID = Said()
+#: Most receivers are connected without any.
+DEFAULT_OPTIONS = ReceiverOptions()
 
 
-class Named(NamedTuple):
-    """A receiver as a message would name it."""
+class NamedReceiver(NamedTuple):
+    """A receiver's name in messages, and its options."""
 
     name: str
-    said: Said
+    options: ReceiverOptions
 
 
-class Sayings:
-    """What was said of the receivers of one signal. Most signals have nothing here.
+class ReceiverRegistry:
+    """The names and options of one signal's receivers, beside Django's own registry of them.
 
     Attributes:
-        once: Whether any of them has one effect for each message.
-        retry: Whether any of them has retries of its own.
+        any_once: Whether any of them was connected with ``once=True``.
     """
 
-    __slots__ = ("_by_entry", "_signal", "once", "retry")
+    __slots__ = ("_by_entry", "_signal", "any_once")
 
     def __init__(self, signal: Signal) -> None:
         self._signal = weakref.ref(signal)
-        #: By a registry entry's key: its reference to the receiver, and what was said.
-        self._by_entry: dict[Any, tuple[Any, Said]] = {}
-        self.once = self.retry = False
+        #: By a registry entry's key: its reference to the receiver, and the receiver's options. Most signals have none.
+        self._by_entry: dict[Any, tuple[Any, ReceiverOptions]] = {}
+        self.any_once = False
 
-    def connected(self, receiver: Receiver, sender: Any, dispatch_uid: Any, said: Said) -> None:
-        """Keeps what was said of a receiver that is in the registry by now, unless another one has its place."""
-        key = (dispatch_uid or _identity(receiver), _identity(sender))
+    def keep_options(self, receiver: Receiver, sender: Any, dispatch_uid: Any, options: ReceiverOptions) -> None:
+        """Keeps the options of a receiver that was connected just now, unless another one has its place."""
+        key = (dispatch_uid or make_id(receiver), make_id(sender))
         for entry_key, reference, _ in self._entries():
             if entry_key == key and _alive(reference) == receiver:
-                self._change({**self._by_entry, key: (reference, said)})
+                self._change({**self._by_entry, key: (reference, options)})
 
-    def disconnected(self) -> None:
-        """Forgets what was said of receivers that are no longer in the registry."""
+    def forget_disconnected(self) -> None:
+        """Forgets the options of receivers that are no longer connected."""
         if self._by_entry:
             self._change(self._by_entry)
 
-    def _change(self, by_entry: dict[Any, tuple[Any, Said]]) -> None:
+    def _change(self, by_entry: dict[Any, tuple[Any, ReceiverOptions]]) -> None:
         present = {key: reference for key, reference, _ in self._entries()}
         kept = {key: value for key, value in by_entry.items() if present.get(key) is value[0]}
         self._by_entry = kept
-        self.once = any(said.once for _, said in kept.values())
-        self.retry = any(said.retry for _, said in kept.values())
+        self.any_once = any(options.once for _, options in kept.values())
 
-    def names(self, sender: Any, live: list[Receiver], asynchronous: bool) -> list[Named]:
-        """What messages call the live receivers of a sender, in their order, and what was said of them.
+    def names(self, sender: Any, live: list[Receiver], asynchronous: bool) -> list[NamedReceiver]:
+        """The live receivers of a sender by their names in messages, in their order, with their options.
 
         Arguments:
             sender: As the registry has it.
             live: What the signal's ``_live_receivers`` gave, which other packages may have wrapped.
             asynchronous: Which of its two lists it is.
         """
-        sender_id = _identity(sender)
+        sender_id = make_id(sender)
         entries = [
             (receiver, self._named(key, reference, receiver))
             for key, reference, is_async in self._entries()
@@ -100,24 +97,27 @@ class Sayings:
             return [named for _, named in entries]
         # Somebody connects or disconnects at this moment: each by itself, then.
         return [
-            next((named for other, named in entries if other == receiver), Named(wire_name(receiver), NOTHING_SAID))
+            next(
+                (named for other, named in entries if other == receiver),
+                NamedReceiver(wire_name(receiver), DEFAULT_OPTIONS),
+            )
             for receiver in live
         ]
 
     def live(self) -> list[Receiver]:
-        """Every receiver that is still there."""
+        """Every receiver that is alive, whichever sender it is for."""
         return [receiver for _, reference, _ in self._entries() if (receiver := _alive(reference)) is not None]
 
-    def _named(self, key: Any, reference: Any, receiver: Receiver) -> Named:
+    def _named(self, key: Any, reference: Any, receiver: Receiver) -> NamedReceiver:
         uid = key[0]
-        reference_then, said = self._by_entry.get(key, (None, None))
-        if said is None or reference_then is not reference:
-            said = NOTHING_SAID
-        return Named(uid if isinstance(uid, str) else wire_name(receiver), said)
+        reference_then, options = self._by_entry.get(key, (None, None))
+        if options is None or reference_then is not reference:
+            options = DEFAULT_OPTIONS
+        return NamedReceiver(uid if isinstance(uid, str) else wire_name(receiver), options)
 
-    def _entries(self) -> list[Any]:
+    def _entries(self) -> list[tuple[Any, Any, bool]]:
         signal = self._signal()
-        return [] if signal is None else list(signal.receivers)
+        return [] if signal is None else [receiver_entry(entry) for entry in list(signal.receivers)]
 
 
 def _alive(reference: Any) -> Any:

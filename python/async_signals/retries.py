@@ -13,12 +13,12 @@ class Retry:
     """A receiver's retries. Times are in seconds; the pauses themselves are the core's to choose.
 
     Attributes:
-        max: How often it is tried again after the first time. 0: parked at its first failure.
+        max: How often it is tried again after the first time. 0: dead-lettered at its first failure.
         base: The first pause.
         factor: By what each pause is longer than the one before.
         cap: The longest pause.
         jitter: Whether a pause is anything from its half to its whole.
-        on: The exceptions that are worth another try; with any other one it is parked at once.
+        on: The exceptions that are worth another try; with any other one it is dead-lettered at once.
     """
 
     max: int
@@ -44,6 +44,10 @@ class Retry:
         if not on or not all(isinstance(error, type) and issubclass(error, Exception) for error in on):
             raise ValueError(f"retry['on'] is {self.on!r}; use an exception class or several")
         object.__setattr__(self, "on", on)
+
+    def allows(self, attempt: int, error: BaseException) -> bool:
+        """Whether a receiver that raised this in a try, counted from 1, is tried again."""
+        return isinstance(error, self.on) and attempt <= self.max
 
     def for_error(self, error: BaseException) -> dict[str, Any]:
         """The core's policy for a receiver that raised this."""

@@ -58,28 +58,35 @@ def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[
     if plan.on_commit if on_commit is None else on_commit:
         connection = transactions.pending(sender, named, options.get("database"))
         if connection is not None:
+            if publishing.check_process():
+                plan = routing.plan_for(signal)
             pending = PendingSend(plan, signal, sender, named, options, recorder, snapshot=True)
             transactions.publish_on_commit(connection, pending)
             return Sent((), pending.id)
     template = plan.template
     if template is None or options or recorder is not None:
+        if publishing.check_process():
+            plan = routing.plan_for(signal)
         return PendingSend(plan, signal, sender, named, options, recorder).publish()
-    if plan.durability != "background":
+    try:
+        if plan.durability == "background":
+            return Sent((), template.background(sender, named, compat.running_task()))
         prepared = template.prepare(sender, named, compat.running_task())
         publishing.confirm(prepared)
-        return Sent((), prepared.id)
-    try:
-        return Sent((), template.background(sender, named, compat.running_task()))
     except SignalNotSent as error:
-        if error.code != "buffer_full":
-            raise
-    return PendingSend(plan, signal, sender, named, options).publish()  # which waits for room
+        if error.code == "closed" and publishing.check_process():
+            return send(signal, sender, named, options, robust)  # by this process's own publisher
+        if error.code == "buffer_full":
+            return PendingSend(plan, signal, sender, named, options).publish()  # which waits for room
+        raise
+    return Sent((), prepared.id)
 
 
 async def asend(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], robust: bool) -> Sent:
     """Sends a signal without blocking the event loop. See ``AsyncSignal.asend``."""
     _check(signal, named)
     recorder = None if recorder_for is None else recorder_for(signal)
+    publishing.check_process()
     plan = routing.plan_for(signal)
     if plan.app is None and recorder is None:
         _warn_not_configured()
@@ -179,8 +186,11 @@ class PendingSend:
         Raises:
             SignalNotSent: It was not handed over.
         """
-        if self._recorder is not None or self.durability == "background":
+        if self._recorder is not None:
             self.publish()
+            return None
+        if self.durability == "background":
+            self._hand_over(lambda message: publishing.buffer(message, timeout))
             return None
         receipts: list[AnyReceipt] = []
         self._hand_over(lambda message: receipts.append(message.start(timeout)))
@@ -209,9 +219,18 @@ class PendingSend:
         assert self._plan.app is not None
         from .routing import producer
 
+        plan = self._plan
         options = {name: self._options[name] for name in producer.SEND_OPTIONS if self._options.get(name) is not None}
         producer.apply_async(
-            self._plan.app, self._signal, self._plan.name, self._sender, self._named, self.id, take, **options
+            plan.app,
+            plan.publisher,
+            self._signal,
+            plan.name,
+            self._sender,
+            self._named,
+            self.id,
+            take,
+            **options,
         )
 
     def _run_here(self) -> Sent:
@@ -277,10 +296,12 @@ async def _aconfirm(message: Message) -> None:
 
     receipt = message.start()
     receipt.on_settled(call_back)
+    # The core keeps its deadlines itself, unless it has died; Celery's own producer leaves them to who waits.
+    native = isinstance(receipt, _native.Receipt)
     try:
-        await asyncio.wait_for(confirmed, receipt.timeout + _SLACK)
+        await asyncio.wait_for(confirmed, receipt.timeout + (_SLACK if native else 0))
     except TimeoutError:
-        raise SignalNotSent(f"not settled within {receipt.timeout:g} s", "deadline", may_have_arrived=True) from None
+        raise SignalNotSent(f"not published within {receipt.timeout:g} s", "deadline", True) from None
 
 
 async def _abuffer(message: Message) -> None:

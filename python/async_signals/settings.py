@@ -31,14 +31,14 @@ class Settings:
     flush_timeout: float = 5.0
     #: How large an encoded signal may be.
     max_message_size: int = 1024 * 1024
-    #: How often a signal is taken by workers that die of it before it is parked.
+    #: How often a signal is taken by workers that die of it before it is dead-lettered; by stock workers 50 at least.
     max_deliveries: int = 5
-    #: Where signals are parked that no worker can run: a queue's name, in which {queue} stands for
+    #: Where signals are dead-lettered that no worker can run: a queue's name, in which {queue} stands for
     #: the queue they came from. False: they are rejected instead.
     dead_letters: str | bool = "{queue}.dead"
-    #: How many parked signals a queue keeps at most, where the broker can bound it; None: all.
+    #: How many dead-lettered signals a queue keeps at most, where the broker can bound it; None: all.
     dead_letters_max_length: int | None = 100_000
-    #: How long a parked signal is kept, where the broker can bound it; None: for ever.
+    #: How long a dead-lettered signal is kept, where the broker can bound it; None: for ever.
     dead_letters_max_age: float | None = 30 * 24 * 3600.0
     #: For how long it is kept which receivers ran for a message (once=True); it must not come again later.
     once_max_age: float = 7 * 24 * 3600.0
@@ -67,7 +67,7 @@ class Settings:
             )
 
     def dead_letter_queue(self, queue: str) -> str | None:
-        """The name of the queue where signals of ``queue`` are parked."""
+        """The name of the queue where signals of ``queue`` are dead-lettered."""
         return self.dead_letters.format(queue=queue) if isinstance(self.dead_letters, str) else None
 
 

@@ -3,50 +3,49 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
-from celery import Task, shared_task
-from celery.worker.request import Request
+from celery import Celery, Task, shared_task
 
-from . import names, parking, propagation, references
+from . import follow_ups, names, propagation, references
 from .delivery import Delivery
-from .errors import Parked
+from .errors import DeadLettered, ReceiversFailed
 from .failures import summary
 from .routing import TASK
 
 logger = logging.getLogger("async_signals")
 
 
-class SignalRequest(Request):
-    """A worker's view of one message: says of one that goes back that it was delivered before.
-
-    Brokers say so themselves, but kombu's SQLAlchemy transport forgets it, and
-    without it a receiver that kills its worker would be tried for ever.
-    """
-
-    def reject(self, requeue: bool = False) -> None:
-        """Gives the message back, or drops it."""
-        info = self._message.properties.get("delivery_info") if self._message.properties else None
-        if requeue and isinstance(info, dict):
-            info["redelivered"] = True
-        super().reject(requeue)
-
-
-@shared_task(
-    name=TASK,
-    bind=True,
-    typing=False,
-    ignore_result=True,
-    serializer="json",
-    # Said in the log already, where it happened.
-    throws=(Parked,),
+#: What the promises of a signal rest on: neither the project's base task class nor its ``task_annotations`` change it.
+#: All else is theirs: rate and time limits, ``track_started``, hooks such as ``on_failure``, ``__call__``.
+_PROMISED: dict[str, Any] = {
+    "typing": False,
+    "ignore_result": True,
+    "serializer": "json",
+    # Each failure is in the log already, where it happened.
+    "throws": (DeadLettered, ReceiversFailed),
     # Acknowledged after the receivers ran, and back in the queue when a pool process dies of them.
-    acks_late=True,
-    acks_on_failure_or_timeout=True,
-    reject_on_worker_lost=True,
-    Request="async_signals.tasks:SignalRequest",
-)
+    "acks_late": True,
+    "acks_on_failure_or_timeout": True,
+    "acks_on_failure": True,
+    "acks_on_timeout": True,
+    "reject_on_worker_lost": True,
+    # Receivers are tried again one by one (``retry=``): the task as a whole would call again those that did their work.
+    "autoretry_for": (),
+    "retry_on_worker_lost": False,
+    "Request": "async_signals.task_request:SignalRequest",
+}
+
+
+def _keep_promises(task: type[Task], app: Celery) -> None:
+    """Is called by Celery when it has applied the project's settings and annotations to the task."""
+    super(task, task).on_bound(app)
+    for name, value in _PROMISED.items():
+        setattr(task, name, value)
+
+
+@shared_task(name=TASK, bind=True, on_bound=classmethod(_keep_promises), **_PROMISED)
 def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
     """Calls the receivers of a signal, one after the other.
 
@@ -56,32 +55,32 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         named: The arguments as they were sent.
 
     Raises:
-        Parked: It could not be run here, and is in the dead-letter queue with the reason.
+        DeadLettered: It could not be run here, and is in the dead-letter queue with the reason.
         ReceiversFailed: At least one receiver raised. Each failure is in the log, and what its ``retry`` asks for
             is on its way.
     """
-    held = parking.Held(self, signal, sender, named)
-    if held.redelivered:
-        # A worker died, or lost its broker, with this message in hand. It is counted in the message itself,
-        # since brokers only tell that it was delivered before, not how often.
-        held.come_again()
+    message = follow_ups.TaskMessage(self, signal, sender, named)
+    if message.redelivered:
+        # A worker died with this message, lost its broker, or stopped before it had begun it: which, no broker tells.
+        # It is counted in the message itself, since brokers only tell that it was delivered before, not how often.
+        message.requeue()
         return
     known = names.find(str(signal))
     if known is None:
-        held.park("UnknownSignal", f"this worker has no signal {signal!r}")
-    message = held.message
+        message.dead_letter("UnknownSignal", f"this worker has no signal {signal!r}")
+    incoming = message.incoming
     delivery = Delivery(
         id=self.request.id,
         signal=signal,
-        attempt=message.attempt,
-        queue=held.queue,
-        sent_at=None if message.sent_at is None else datetime.fromtimestamp(message.sent_at, timezone.utc),
-        redeliveries=message.deliveries,
+        attempt=incoming.attempt,
+        queue=message.queue,
+        sent_at=None if incoming.sent_at is None else datetime.fromtimestamp(incoming.sent_at, UTC),
+        redeliveries=incoming.deliveries,
     )
     try:
-        failures = propagation.run(known, sender, named, delivery, message.receivers)
+        failures = propagation.run(known, sender, named, delivery, incoming.receivers)
     except (references.UnresolvableReference, references.MissingRow) as error:
-        held.park(type(error).__name__, str(error))
+        message.dead_letter(type(error).__name__, str(error))
     if failures:
-        held.follow(signal, failures)
+        message.publish_follow_ups(signal, failures)
         raise summary(signal, failures)

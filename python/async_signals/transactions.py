@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
-from django.db import connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Model
@@ -30,23 +30,21 @@ class _Connections(threading.local):
     made, so that this list is enough.
     """
 
-    def __init__(self) -> None:
-        #: None: not looked for yet. Settings may be half read when this module is imported.
-        self._known: list[weakref.ref[BaseDatabaseWrapper]] | None = None
+    #: None: not looked for yet. Settings may be half read when this module is imported.
+    known: list[weakref.ref[BaseDatabaseWrapper]] | None = None
 
-    def known(self) -> list[weakref.ref[BaseDatabaseWrapper]]:
-        if self._known is None:
-            if not django_settings.configured:
-                return []  # without settings there are no databases
-            self._known = []
-            for connection in connections.all(initialized_only=True):
-                self.add(connection)
-        return self._known
+    def look(self) -> list[weakref.ref[BaseDatabaseWrapper]]:
+        if not django_settings.configured:
+            return []  # without settings there are no databases
+        self.known = []
+        for connection in connections.all(initialized_only=True):
+            self.add(connection)
+        return self.known
 
     def add(self, connection: BaseDatabaseWrapper) -> None:
-        if self._known is not None and all(known() is not connection for known in self._known):
-            self._known = [known for known in self._known if known() is not None]
-            self._known.append(weakref.ref(connection))
+        if self.known is not None and all(known() is not connection for known in self.known):
+            self.known = [known for known in self.known if known() is not None]
+            self.known.append(weakref.ref(connection))
 
 
 _mine = _Connections()
@@ -74,7 +72,8 @@ def pending(sender: Any, named: dict[str, Any], database: str | None) -> BaseDat
     """
     if database is not None:
         connections[database]  # raises where there is none
-    for known in _mine.known():
+    mine = _mine.known
+    for known in _mine.look() if mine is None else mine:
         connection = known()
         if connection is not None and (connection.in_atomic_block or not connection.autocommit):
             return _choose(sender, named, database)
@@ -84,7 +83,7 @@ def pending(sender: Any, named: dict[str, Any], database: str | None) -> BaseDat
 def _choose(sender: Any, named: dict[str, Any], database: str | None) -> BaseDatabaseWrapper | None:
     open_blocks = {
         connection.alias: connection
-        for known in _mine.known()
+        for known in _mine.known or ()
         if (connection := known()) is not None and connection.connection is not None and _is_open(connection)
     }
     if not open_blocks:
@@ -126,10 +125,12 @@ def publish_on_commit(connection: BaseDatabaseWrapper, send: PendingSend) -> Non
     """Keeps a send until the transaction commits."""
     before = compat.last_commit_hook(connection)
     hook = _CommitHook(connection, send)
-    # Receivers that run here (``task_always_eager``) may raise, as they would outside a transaction.
-    connection.on_commit(hook.publish, robust=not send.is_eager)
-    before = getattr(before, "__self__", None)
-    if isinstance(before, _CommitHook):
+    # As users call it: tests replace the function to have hooks run at once.
+    if connection.alias == DEFAULT_DB_ALIAS:
+        transaction.on_commit(hook.publish)
+    else:
+        transaction.on_commit(hook.publish, using=connection.alias)
+    if isinstance(before, _CommitHook) and compat.last_commit_hook(connection) is hook:
         before.following = weakref.ref(hook)
 
 
@@ -140,23 +141,22 @@ _numbers = itertools.count()
 class _CommitHook:
     """Publishes one signal after the commit, and no other, whoever calls it and in whatever order.
 
-    Of hooks that stand one behind the other, each hands its signal over, and the last waits for all of them: what the
-    broker needs for one it then needs once for many.
+    Of hooks that stand one right behind the other, each hands its signal over, and the last waits for all of them:
+    what the broker needs for one it then needs once for many.
     """
 
     __slots__ = ("__weakref__", "_connection", "_number", "_send", "following")
 
     def __init__(self, connection: BaseDatabaseWrapper, send: PendingSend) -> None:
         self._number = next(_numbers)
-        self._connection = weakref.ref(connection)
+        self._connection = connection
         self._send = send
         #: The hook right behind this one, as long as it is there: the rollback of a savepoint drops those in it.
         self.following: weakref.ref[_CommitHook] | None = None
 
     def publish(self) -> None:
-        """What Django calls after the commit."""
-        run = self._run()
-        run.last = self._number
+        """What Django calls after the commit. Raises only what receivers raise that run here."""
+        run = _run_of(self._connection, self._number)
         if self._send.is_eager:
             run.settle()
             self._send.publish()
@@ -165,52 +165,75 @@ class _CommitHook:
         if self.following is None or self.following() is None:
             run.settle()
 
-    def _run(self) -> _Run:
-        """The run of hooks that this one belongs to: one commit's, or one capture's."""
-        connection = self._connection()
-        run = None if connection is None else _runs.get(connection)
-        # One that was registered after the run began cannot be of the same commit, nor can one that ran in it before.
-        if run is None or self._number > run.number or self._number <= run.last:
-            if run is not None:
-                run.settle()
-            run = _Run()
-            if connection is not None:
-                _runs[connection] = run
-        return run
-
 
 class _Run:
-    """The signals that one commit publishes, under one deadline, which is counted from the first."""
+    """The signals that one commit publishes, or one capture.
+
+    They share one deadline: the time that all of its hooks take together, from the first, without those of others.
+    """
 
     def __init__(self) -> None:
         self.number = next(_numbers)
         #: The number of the hook that ran last.
         self.last = -1
-        self._timeout = settings.get().publish_timeout
-        self._deadline = time.monotonic() + self._timeout
+        self._timeout = self._left = settings.get().publish_timeout
         self._started: list[StartedSend] = []
+
+    def includes(self, number: int) -> bool:
+        """Whether a hook may be of this run: registered before it began, and behind the last that ran in it."""
+        return self.last < number < self.number
 
     def start(self, send: PendingSend) -> None:
         """Hands a signal over, without waiting for it. Never raises into Django: the commit has happened."""
-        left = self._deadline - time.monotonic()
+        began = time.monotonic()
         try:
-            if left <= 0:
+            if self._left <= 0:
                 raise SignalNotSent(
                     f"the signals of its transaction took longer than {self._timeout:g} s together", "deadline"
                 )
-            started = send.start(left)
+            started = send.start(self._left)
         except Exception as error:
             send.report(error)
-            return
-        if started is not None:
-            self._started.append(started)
+        else:
+            if started is not None:
+                self._started.append(started)
+        finally:
+            self._left -= time.monotonic() - began
 
     def settle(self) -> None:
         """Waits for all that was handed over, until the deadline at most."""
+        began = time.monotonic()
         started, self._started = self._started, []
-        for each in started:
-            each.settle()
+        try:
+            for each in started:
+                each.settle()
+        finally:
+            self._left -= time.monotonic() - began
 
 
-#: The run of hooks that a connection had last. A connection is one thread's.
-_runs: weakref.WeakKeyDictionary[BaseDatabaseWrapper, _Run] = weakref.WeakKeyDictionary()
+#: How many commits within one another are told apart.
+_MOST_RUNS = 8
+#: The last runs of each connection, which is one thread's.
+_runs: weakref.WeakKeyDictionary[BaseDatabaseWrapper, list[_Run]] = weakref.WeakKeyDictionary()
+
+
+def _run_of(connection: BaseDatabaseWrapper, number: int) -> _Run:
+    """The run that a hook belongs to. Somebody else's hook may have committed meanwhile, which is a run of its own."""
+    runs = _runs.setdefault(connection, [])
+    found = next((run for run in reversed(runs) if run.includes(number)), None)
+    if found is None:
+        found = _Run()
+        runs.append(found)
+    ended = runs[runs.index(found) + 1 :] + runs[:-_MOST_RUNS]
+    for run in ended:
+        runs.remove(run)
+        run.settle()
+    found.last = number
+    return found
+
+
+def settle() -> None:
+    """Waits for what hooks have handed over and nobody has waited for, since what stood behind them never ran."""
+    for runs in list(_runs.values()):
+        for run in runs:
+            run.settle()

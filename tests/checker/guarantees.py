@@ -123,7 +123,7 @@ ROWS: dict[int, Row] = {
     ),
     18: Row(
         "a malformed message",
-        "the worker lives, and the message is parked",
+        "the worker lives, and the message is dead-lettered",
         {
             "stock": but(
                 "Celery acknowledges it and logs it: it is gone; one without an id, and on Redis and SQLite one "
@@ -133,7 +133,7 @@ ROWS: dict[int, Row] = {
     ),
     19: Row(
         "a receiver that kills its process, each time",
-        "parked after `max_deliveries`, and the others go on",
+        "dead-lettered after `max_deliveries`, and the others go on",
         {"stock": shown_by("test_worker.py::TestPoison")},
     ),
     20: Row(
@@ -172,7 +172,7 @@ ROWS: dict[int, Row] = {
             ("stock", "sqlite"): but(_LATE.note, tested=False),
         },
     ),
-    28: Row("a signal that the worker does not know", "it is parked"),
+    28: Row("a signal that the worker does not know", "it is dead-lettered"),
     29: Row("one of three receivers fails", "the others run once, and only the failed one again"),
 }
 

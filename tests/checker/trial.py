@@ -178,14 +178,14 @@ class Trial:
         return self.seen(receiver, event, token)
 
     def dead(self, queue: str = QUEUE) -> dict[str, str]:
-        """Takes what is parked out of `<queue>.dead` into the books: token to the kind of reason."""
+        """Takes what is dead-lettered out of `<queue>.dead` into the books: token to the kind of reason."""
         for message in self.project.take(f"{queue}.dead"):
             kind = str(message.headers["async_signals"]["parked"]["kind"])
             self.books.dead[message.decode()[1]["token"]] = kind
         return self.books.dead
 
     def drained(self, *, timeout: float = 60) -> bool:
-        """Waits until all that was accepted ran or is parked; False where that does not come about in time."""
+        """Waits until all that was accepted ran or is dead-lettered; False where that does not come about in time."""
 
         def done() -> bool:
             return not self.read().missing() or (bool(self.dead()) and not self.books.missing())

@@ -1,4 +1,4 @@
-"""The judge: what was sent, what ran and what is parked, laid side by side."""
+"""The judge: what was sent, what ran and what is dead-lettered, laid side by side."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Books:
     renamed: dict[str, set[str]] = field(default_factory=dict)
     #: Which worker finished how many.
     workers: Counter[str] = field(default_factory=Counter)
-    #: Token to why it is parked.
+    #: Token to why it is dead-lettered.
     dead: dict[str, str] = field(default_factory=dict)
 
     def sent(self, lines: Iterable[Line]) -> None:
@@ -59,7 +59,7 @@ class Books:
             self.renamed.setdefault(token, {self.ids[token]}).add(task_id)
 
     def missing(self) -> dict[str, list[str]]:
-        """The tokens that were accepted and are neither done nor parked, with the receivers that have not run."""
+        """The tokens that were accepted, neither done nor dead-lettered, with the receivers that have not run."""
         found = {}
         for token, outcome in self.outcomes.items():
             if outcome == "ok" and token not in self.dead:
@@ -76,7 +76,7 @@ class Verdict:
     #: What was done to whom, for the report.
     title: str
     outcomes: Counter[str]
-    #: Accepted, but neither done nor parked: token to the receivers that have not run.
+    #: Accepted, but neither done nor dead-lettered: token to the receivers that have not run.
     lost: Mapping[str, list[str]]
     #: Ran, though the send was refused, or nobody sent it, or nobody of that name listens.
     invented: list[tuple[str, str]]
@@ -86,8 +86,8 @@ class Verdict:
     renamed: Mapping[str, set[str]]
     #: (token, receiver) to how often it ran beyond once.
     duplicates: Counter[tuple[str, str]]
-    #: Why messages are parked, and how many.
-    parked: Counter[str]
+    #: Why messages are dead-lettered, and how many.
+    dead: Counter[str]
     workers: Counter[str]
     notes: Mapping[str, object]
 
@@ -112,7 +112,7 @@ class Verdict:
             late={token: seconds for token, seconds in books.seconds.items() if seconds > deadline + GRACE},
             renamed=books.renamed,
             duplicates=Counter({key: count - 1 for key, count in books.effects.items() if count > 1}),
-            parked=Counter(books.dead.values()),
+            dead=Counter(books.dead.values()),
             workers=books.workers,
             notes=notes,
         )
@@ -145,7 +145,7 @@ class Verdict:
             ("run though not accepted", len(self.invented)),
             ("sent after the deadline", len(self.late)),
             ("run again", f"{sum(self.duplicates.values())} ({_by_receiver(self.duplicates) or 'none'})"),
-            ("parked", _counted(self.parked) or "none"),
+            ("dead-lettered", _counted(self.dead) or "none"),
             ("finished by", _counted(self.workers) or "nobody"),
             *self.notes.items(),
         ]

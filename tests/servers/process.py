@@ -10,10 +10,13 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from servers.nursery import Child, Nursery
 
 #: Below those that systems give to connections: none takes a port before the server comes that it was found for.
 _PORTS = range(10_000, 32_000)
@@ -41,6 +44,24 @@ def _ports() -> Iterator[int]:
     return itertools.cycle(random.sample(mine, len(mine)))
 
 
+#: Modules of the project's and of workers that may be forked from a Python that has imported what they import.
+NURTURED = ("celery", "async_signals", "checker.sender", "hammer")
+#: Words of their commands that ask for another start.
+NOT_NURTURED = ("-P", "--pool")
+#: One for all tests of this process.
+nursery = functools.cache(Nursery)
+
+
+def nurtured(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Child | None:
+    """Forks a module's process, where that comes to the same as to start it."""
+    python, *arguments = command
+    if python != sys.executable or arguments[:1] != ["-m"] or arguments[1] not in NURTURED:
+        return None
+    if any(word.startswith(NOT_NURTURED) for word in arguments) or not nursery().takes(env, cwd):
+        return None
+    return nursery().start(*arguments[1:], env=env, cwd=cwd)
+
+
 class Process:
     """Starts a program and follows what it prints.
 
@@ -56,7 +77,7 @@ class Process:
         self._printed = threading.Condition()
         self._ended = False
         # A group of its own, so that a kill reaches its children and a Ctrl-C at the terminal does not reach it.
-        self._process = subprocess.Popen(
+        self._process: subprocess.Popen[str] | Child = nurtured(command, env, cwd) or subprocess.Popen(
             command,
             env=dict(env),
             cwd=cwd,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import subprocess
@@ -18,8 +17,7 @@ import amqp
 import kombu
 
 from servers.effects import Effects
-from servers.nursery import Nursery
-from servers.process import Process
+from servers.process import Process, nursery
 from servers.sqlite import SqliteBroker
 from servers.worker import QUEUES, Kind, Worker
 
@@ -30,8 +28,6 @@ REPORT = "snippet-report: "
 _REPLAYED = ("correlation_id", "reply_to", "delivery_mode", "priority", "expiration")
 #: The databases as they are after migrating, by alias and whether our app is installed: once for all tests.
 _migrated: dict[tuple[str, bool], bytes] = {}
-#: One for all tests of this process.
-nursery = functools.cache(Nursery)
 
 
 class Broker(Protocol):
@@ -147,7 +143,7 @@ class Project:
     def attempt(self, code: str, *, env: Mapping[str, str] | None = None, timeout: float = 90) -> Report:
         """Runs a user's code in a process of its own, and tells what came of it, exception included."""
         # What a test lets Python do as it starts, it does only in one that starts.
-        if (self.folder / "sitecustomize.py").exists():
+        if not nursery().takes({**self.env, **(env or {})}, self.folder):
             done = self.python("-m", "run_snippet", code=dedent(code), env=env, timeout=timeout)
         else:
             done = nursery().run(

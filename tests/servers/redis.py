@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import threading
@@ -20,7 +21,9 @@ DATABASES = 4096
 
 
 def program() -> str | None:
-    """The server's program, if it is installed."""
+    """The server's program, if it is installed: the one that TESTS_REDIS names, else whichever there is."""
+    if wanted := os.environ.get("TESTS_REDIS"):
+        return shutil.which(wanted)
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
@@ -106,4 +109,6 @@ class RedisServer:
 
     def version(self) -> str:
         with self.client(self.url()) as client:
-            return str(client.info("server")["redis_version"])
+            told = client.info("server")
+            # Valkey also says which Redis it can stand for.
+            return f"Valkey {told['valkey_version']}" if "valkey_version" in told else str(told["redis_version"])

@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from async_signals import _native, settings
 from async_signals._native import PreparedMessage, Publisher, Receipt
 from async_signals.errors import SignalNotSent
@@ -72,9 +74,10 @@ def publisher_for(app: Celery) -> Publisher:
 
 
 def _arguments(app: Celery) -> dict[str, Any]:
-    options, heartbeat = settings.get(), app.connection_for_write().heartbeat
+    options, broker = settings.get(), broker_options(app)
+    heartbeat = app.connection_for_write().heartbeat
     return {
-        **broker_options(app),
+        **broker,
         "timeout": float(options.publish_timeout),
         "buffer_size": int(options.buffer_size),
         "buffer_timeout": float(options.buffer_timeout),
@@ -124,16 +127,19 @@ def wait(receipt: AnyReceipt) -> BaseException | None:
     return green.wait(receipt) if green.hub() is not None and isinstance(receipt, Receipt) else receipt.wait()
 
 
-def buffer(message: Message) -> None:
-    """Puts a message into the buffer of background messages, waiting for room ``buffer_timeout`` at most.
+def buffer(message: Message, timeout: float | None = None) -> None:
+    """Puts a message into the buffer of background messages, waiting for room if it must.
+
+    Arguments:
+        timeout: How long to wait at most, in seconds, if that is less than ``buffer_timeout``.
 
     Raises:
         SignalNotSent: The buffer is full.
     """
-    if green.hub() is None and isinstance(message, PreparedMessage):
+    if timeout is None and green.hub() is None and isinstance(message, PreparedMessage):
         message.buffer()
         return None
-    for _ in attempts():
+    for _ in attempts(timeout):
         try:
             return message.try_buffer()
         except SignalNotSent as error:
@@ -144,9 +150,10 @@ def buffer(message: Message) -> None:
     raise full
 
 
-def attempts() -> Iterator[None]:
+def attempts(timeout: float | None = None) -> Iterator[None]:
     """Goes on for as long as a background send may wait for room in a full buffer; once at least."""
-    give_up = time.monotonic() + settings.get().buffer_timeout
+    patience = settings.get().buffer_timeout
+    give_up = time.monotonic() + (patience if timeout is None else min(patience, timeout))
     while True:
         yield
         if time.monotonic() >= give_up:
@@ -219,14 +226,18 @@ def _after_fork_in_child() -> None:
 def _flush_at_exit() -> None:
     if os.getpid() != _process_id:
         return  # forked without Python being told, and nothing was sent since: what is buffered is the parent's
+    from async_signals import transactions
+
     try:
+        transactions.settle()
         flush()
     except Exception as error:
         left = buffered()
         if left:  # it may also be somebody's confirmed send that nobody waits for any more
             logger.error("%d background signals were not sent before the process ended: %s", left, error)
-    _native.drain_events(settings.get().flush_timeout)
-    failure_reports.drain(settings.get().flush_timeout)
+    with contextlib.suppress(ImproperlyConfigured):  # nothing was ever sent then
+        _native.drain_events(settings.get().flush_timeout)
+        failure_reports.drain(settings.get().flush_timeout)
 
 
 def _flush_at_exit_of_child(_: object) -> None:

@@ -11,17 +11,25 @@ from __future__ import annotations
 
 import importlib
 import sys
-from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from async_signals import compat, settings
+from async_signals.compat import HAS_CELERY
+
+if HAS_CELERY:
+    from celery import Task
+    from celery.signals import after_task_publish, before_task_publish, task_sent
+    from kombu import Producer
+
+    #: What ``compat.current_app`` asks, which is asked before each send here.
+    _celery_state, _threads_own = compat.celery_state, compat.celery_state._tls
 
 if TYPE_CHECKING:
     from celery import Celery
 
-    from async_signals._native import MessageTemplate
+    from async_signals._native import MessageTemplate, Publisher
     from async_signals.dispatcher import AsyncSignal
 
 #: The Celery task that carries every signal.
@@ -39,33 +47,35 @@ class SendPlan:
         eager: Whether receivers run here all the same (``task_always_eager``).
         durability: The signal's, else the settings'.
         on_commit: Whether a send in a transaction waits for the commit: the signal's, else the settings'.
-        template: What makes each message, where they all look alike and the core speaks to the broker; None: each
-            goes through Celery's ``apply_async``.
+        publisher: The app's native publisher; None: the core does not speak to the broker, and Celery's own producer
+            publishes.
+        template: What makes each message, where they all look alike; None: each goes through Celery's ``apply_async``.
     """
 
     __slots__ = (
+        "_apply_async",
         "_changes",
         "_changes_then",
-        "_functions",
         "_generation",
-        "_process_id",
-        "_signals",
+        "_publish",
+        "_send_task",
         "app",
         "durability",
         "eager",
         "name",
         "on_commit",
+        "publisher",
         "template",
     )
 
     def __init__(self, signal: AsyncSignal) -> None:
-        self._process_id = getpid()
         self._generation = settings.generation
         defaults = settings.get()
         self.durability: str = signal.durability or defaults.durability
         self.on_commit: bool = defaults.on_commit if signal.on_commit is None else signal.on_commit
         self.app: Celery | None = find_app()
         self.eager = False
+        self.publisher: Publisher | None = None
         self.template: MessageTemplate | None = None
         self.name = ""
         if self.app is None:
@@ -76,37 +86,38 @@ class SendPlan:
         self.eager = bool(self.app.conf.task_always_eager)
         self._changes = compat.changed_settings(self.app)
         self._changes_then = dict(self._changes)
-        self._signals, self._functions = producer.PUBLISH_SIGNALS, producer.publish_functions()
+        self._apply_async, self._publish = Task.apply_async, Producer.publish
+        self._send_task = type(self.app).send_task
         if not self.eager:
-            self.template = producer.template(self.app, signal, self.name)
+            self.publisher = producer.publisher_for(self.app)
+            self.template = producer.template(self.app, self.publisher, signal, self.name)
 
     def holds(self) -> bool:
-        """Whether it is still how the signal is sent."""
-        if (
-            self._generation != settings.generation
-            or self.app is None
-            or self._changes != self._changes_then
-            # uWSGI forks without telling Python.
-            or self._process_id != getpid()
-        ):
-            return False
-        if self.template is None:
-            return True
-        before, after = self._signals
-        task, task_function, producer, producer_function = self._functions
+        """Whether it is still how the signal is sent: no setting has changed, and nobody has begun to look on."""
+        # Looked at before each send, so nothing here costs more than a look.
         return (
-            not before.receivers
-            and not after.receivers
-            and task.apply_async is task_function
-            and producer.publish is producer_function
+            self._generation == settings.generation
+            and self.app is not None
+            and self._changes == self._changes_then
+            and (
+                self.template is None
+                or (
+                    not before_task_publish.receivers
+                    and not after_task_publish.receivers
+                    and not task_sent.receivers
+                    and Task.apply_async is self._apply_async
+                    and Producer.publish is self._publish
+                    and type(self.app).send_task is self._send_task
+                )
+            )
         )
 
 
 def plan_for(signal: AsyncSignal) -> SendPlan:
     """The plan that holds for this thread now."""
     # Celery's current app is a thread's own, so threads may differ in it.
-    current = compat.current_app()
-    plan = signal._plans.get(current)
+    current = _threads_own.current_app or _celery_state.default_app if HAS_CELERY else None
+    plan: SendPlan | None = signal._plans.get(current)
     if plan is None or not plan.holds():
         if len(signal._plans) >= _MOST_PLANS:
             signal._plans.clear()
@@ -120,7 +131,7 @@ def find_app() -> Celery | None:
     Raises:
         ImproperlyConfigured: It cannot be loaded, or several could be meant.
     """
-    if not compat.HAS_CELERY:
+    if not HAS_CELERY:
         return None
     configured = settings.get().app
     if configured is not None:

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, signals
+from celery import Celery, signals
 from celery.app.routes import MapRoute
 from celery.exceptions import QueueNotFound
 from kombu import Producer
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 compat.check_producer()
 
-#: Whoever listens to these wants to see each message.
-PUBLISH_SIGNALS = (signals.before_task_publish, signals.after_task_publish)
 #: What the core takes over of a message's properties as Celery made them.
 _PROPERTIES = ("correlation_id", "reply_to", "delivery_mode", "expiration")
 #: What ``apply_async`` is told that only one send knows; such a send is made by it.
@@ -48,27 +46,22 @@ Take = Callable[["Message"], None]
 _connections: weakref.WeakKeyDictionary[Celery, Any] = weakref.WeakKeyDictionary()
 
 
-def publish_functions() -> tuple[Any, Any, Any, Any]:
-    """The functions that others patch to see each message, and where they stand."""
-    return Task, Task.apply_async, Producer, Producer.publish
-
-
 def is_observed(app: Celery) -> bool:
     """Whether anybody wants to see, or to change, each message that Celery publishes."""
+    listened_to = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
+    functions = ((type(app), "send_task"), (app.Task, "apply_async"), (Producer, "publish"))
     return (
-        any(signal.receivers for signal in PUBLISH_SIGNALS)
-        or bool(signals.task_sent.receivers)
-        or not all(map(compat.is_own, (type(app).send_task, app.Task.apply_async, Producer.publish)))
+        any(signal.receivers for signal in listened_to)
+        or any(compat.is_patched(owner, name) for owner, name in functions)
         or "send_task" in vars(app)
     )
 
 
-def template(app: Celery, signal: AsyncSignal, name: str) -> MessageTemplate | None:
-    """What makes each message of a signal; None if each must go through ``apply_async``.
+def publisher_for(app: Celery) -> Publisher | None:
+    """The app's native publisher; None if the core does not speak to its broker.
 
     Raises:
-        BrokerMisconfigured: No worker of the app would read the message.
-        SignalNotSent: Celery knows no such queue.
+        BrokerMisconfigured: No worker of the app would read a signal, or its broker settings cannot be right.
     """
     if "application/json" not in prepare_accept_content(app.conf.accept_content or ()):
         raise BrokerMisconfigured(
@@ -77,18 +70,24 @@ def template(app: Celery, signal: AsyncSignal, name: str) -> MessageTemplate | N
             "misconfigured",
         )
     try:
-        publisher = publishing.publisher_for(app)
-        if is_observed(app) or not _is_uniform(app) or signal.expires is not None:
-            return None
-        made: list[tuple[Any, Any, Any]] = []
-        message = _TemplateProducer(app, lambda *parts: made.append(parts))
-        _apply_async(app, signal, name, (name, None), {}, new_id(), message)
+        return publishing.publisher_for(app)
     except NotNative:
         return None
-    if not made:
+
+
+def template(app: Celery, publisher: Publisher | None, signal: AsyncSignal, name: str) -> MessageTemplate | None:
+    """What makes each message of a signal; None if each must go through ``apply_async``.
+
+    Raises:
+        SignalNotSent: Celery knows no such queue.
+    """
+    if publisher is None or is_observed(app) or not _is_uniform(app) or signal.expires is not None:
         return None
-    [(where, headers, properties)] = made
+    made: list[tuple[Any, Any, Any]] = []
     try:
+        producer = _TemplateProducer(app, lambda *parts: made.append(parts))
+        _apply_async(app, signal, name, (name, None), {}, new_id(), producer)
+        [(where, headers, properties)] = made
         return MessageTemplate(
             publisher,
             name,
@@ -97,8 +96,8 @@ def template(app: Celery, signal: AsyncSignal, name: str) -> MessageTemplate | N
             properties=properties,
             max_bytes=settings.get().max_message_size,
         )
-    except (TypeError, ValueError):
-        return None  # it holds more than the core can fill in
+    except (NotNative, TypeError, ValueError):
+        return None  # a route that the core cannot take, or more in the message than it can fill in
 
 
 def _is_uniform(app: Celery) -> bool:
@@ -119,6 +118,7 @@ def new_id() -> str:
 
 def apply_async(
     app: Celery,
+    publisher: Publisher | None,
     signal: AsyncSignal,
     name: str,
     sender: Any,
@@ -132,16 +132,8 @@ def apply_async(
     Raises:
         SignalNotSent: Celery knows no such queue, or whatever ``take`` raises.
     """
-    producer: Producer
-    try:
-        producer = _NativeProducer(app, publishing.publisher_for(app), take)
-    except NotNative:
-        producer = _CeleryProducer(app, task_id, take)
-    try:
-        _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
-    except NotNative:  # a route that the core cannot take, which is known before anything is published
-        producer = _CeleryProducer(app, task_id, take)
-        _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
+    producer = _SendProducer(app, publisher, task_id, take)
+    _apply_async(app, signal, name, (name, sender), named, task_id, producer, **options)
 
 
 def _apply_async(
@@ -194,7 +186,7 @@ class UnconnectedProducer(Producer):
 
 
 class _SignalProducer(UnconnectedProducer):
-    """What all producers for signals have in common: the body in the core's JSON, and events beside the message."""
+    """What both producers for signals have in common: the body in the core's JSON, and events beside the message."""
 
     def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
         """As kombu's, but without its retries: the core has its own."""
@@ -271,15 +263,33 @@ class CoreProducer(UnconnectedProducer):
         raise AssertionError("a subclass takes it")
 
 
-class _NativeProducer(_SignalProducer, CoreProducer):
-    """Hands a message to the native publisher."""
+class _SendProducer(_SignalProducer, CoreProducer):
+    """Hands one message over, to the native publisher or to Celery's own producer on a thread of ours."""
 
-    def __init__(self, app: Celery, publisher: Publisher, take: Take) -> None:
+    def __init__(self, app: Celery, publisher: Publisher | None, task_id: str, take: Take) -> None:
         super().__init__(app)
         self._publisher = publisher
+        self._task_id = task_id
         self._hand_over = take
 
+    def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
+        """Finishes the message for whoever publishes it."""
+        if self._publisher is None and not (isinstance(body, dict) and "task" not in body):
+            self._hand_to_celery(body, kwargs)
+            return None
+        try:
+            return super().publish(body, *args, **dict(kwargs))
+        except NotNative:  # a route that the core cannot take
+            self._hand_to_celery(body, kwargs)
+
+    def _hand_to_celery(self, body: Any, arguments: dict[str, Any]) -> None:
+        # Whatever serializer is asked for: values become plain data, with the core's marks for what JSON lacks.
+        plain = json.loads(_encoded(body))
+        body = plain if isinstance(body, dict) else tuple(plain)
+        self._hand_over(CeleryMessage(self._app, self._task_id, body, arguments))
+
     def _take(self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
+        assert self._publisher is not None
         self._hand_over(self._publisher.message(where, headers, properties, body))
 
 
@@ -292,22 +302,3 @@ class _TemplateProducer(_SignalProducer, CoreProducer):
 
     def _take(self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
         self._keep(where, headers, properties)
-
-
-class _CeleryProducer(_SignalProducer):
-    """Has a message published by Celery's own producer, on a thread of ours, with whatever serializer is asked for."""
-
-    def __init__(self, app: Celery, task_id: str, take: Take) -> None:
-        super().__init__(app)
-        self._task_id = task_id
-        self._hand_over = take
-
-    def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
-        """Hands it over as it is; the values in it become plain data, with the core's marks for what JSON lacks."""
-        if isinstance(body, dict) and "task" not in body:
-            self._publish_event(body, kwargs)
-            return
-        plain = json.loads(_encoded(body))
-        self._hand_over(
-            CeleryMessage(self._app, self._task_id, plain if isinstance(body, dict) else tuple(plain), kwargs)
-        )

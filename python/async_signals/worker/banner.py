@@ -41,7 +41,7 @@ def text(app: Celery, options: Options) -> str:
 
 
 def _receivers(signal: AsyncSignal) -> str:
-    found = [receiver_name(receiver) for receiver in signal.connected()]
+    found = [receiver_name(receiver) for receiver in signal._connected_receivers()]
     if len(found) > _NAMED:
         return f"{', '.join(found[:_NAMED])} and {len(found) - _NAMED} more"
     return ", ".join(found) or "no receivers here"

@@ -6,7 +6,7 @@ import time
 
 #: One that lived so long did not die of its start, in seconds.
 _LIVED = 30.0
-#: How many that did not are replaced at once: a message that kills its process is parked after some.
+#: How many that did not are replaced at once: a message that kills its process is dead-lettered after some.
 _FREE = 5
 #: The first pause, in seconds. It doubles each time.
 _FIRST = 0.5

@@ -23,7 +23,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
-from async_signals import parking, settings
+from async_signals import follow_ups, settings
 from async_signals._native import Worker
 from async_signals.errors import SignalNotSent
 from async_signals.publishing import embedded
@@ -154,7 +154,7 @@ class Child:
             most_prefetch=max(_MOST_PREFETCH, options.prefetch),
             max_deliveries=int(ours.max_deliveries),
             dead_letters=ours.dead_letters if isinstance(ours.dead_letters, str) else None,
-            dead_letter_arguments=parking.bounds(ours),
+            dead_letter_arguments=follow_ups.bounds(ours),
             startup_rounds=options.startup_rounds if self._is_first else None,
             heartbeat=float(heartbeat) if heartbeat else None,
             soft_time_limit=options.soft_time_limit,

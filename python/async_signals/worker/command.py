@@ -47,7 +47,9 @@ def _prefork(_context: click.Context, _parameter: click.Parameter, value: str) -
 @click.option("-f", "--logfile", type=click.Path(), help="Where it is told; the standard error.")
 @click.option("-E", "--task-events", "--events", is_flag=True, default=None, help="Send task events, for monitors.")
 @click.option("--max-tasks-per-child", type=_POSITIVE, help="Replace a process after so many messages.")
-@click.option("--time-limit", type=_SECONDS, help="Seconds after which a message is parked and its process ends.")
+@click.option(
+    "--time-limit", type=_SECONDS, help="Seconds after which a message is dead-lettered and its process ends."
+)
 @click.option("--soft-time-limit", type=_SECONDS, help="Seconds after which a receiver gets SoftTimeLimitExceeded.")
 @click.option("--prefetch-multiplier", type=click.IntRange(min=0), help="Messages taken ahead for each slow thread.")
 @click.option("--pidfile", type=click.Path(), help="Where the process id is written; no second worker has it.")

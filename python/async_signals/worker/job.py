@@ -52,7 +52,7 @@ class Job(Protocol):
         """It goes back into its queue."""
 
     def unfit(self, kind: str, reason: str) -> None:
-        """It cannot be run here, and is parked.
+        """It cannot be run here, and is dead-lettered.
 
         Arguments:
             kind: A word for programs: `UnknownTask`, `Malformed`, `Refused`.

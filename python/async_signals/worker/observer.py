@@ -39,7 +39,7 @@ class Observer:
         if queue is None:
             logger.error("Message %s is rejected: %s", id, reason)
         else:
-            logger.error("Message %s is parked in %s: %s", id, queue, reason)
+            logger.error("Message %s is dead-lettered to %s: %s", id, queue, reason)
 
     def retried(self, id: str, receivers: list[str], seconds: float) -> None:
         logger.info("Message %s is tried again in %.1f s: %s", id, seconds, ", ".join(receivers))

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from async_signals import names, propagation
-from async_signals.delivery import Arrival
+from async_signals.delivery import LazyDelivery
 from async_signals.failures import Failure, summary
 from async_signals.references import MissingRow, UnresolvableReference
 
@@ -55,7 +55,7 @@ class Receiver:
         if known is None:
             return "UnknownSignal", f"this worker has no signal {name!r}"
         only = job.receivers
-        arrival = Arrival(name, job)
+        delivery = LazyDelivery(name, job)
         wanted = self._events.wanted
         if wanted:
             self._events.received(job)
@@ -63,7 +63,7 @@ class Receiver:
         begun = time.perf_counter()
         try:
             failures = propagation.run(
-                known, sender, named, arrival, None if only is None else frozenset(only), bare=bare
+                known, sender, named, delivery, None if only is None else frozenset(only), bare=bare
             )
         except (UnresolvableReference, MissingRow) as error:
             if wanted:
@@ -80,12 +80,13 @@ class Receiver:
         return None
 
     def escaped(self, error: Exception) -> None:
-        """Told of an exception that no receiver is to blame for; its message is parked."""
+        """Told of an exception that no receiver is to blame for; its message is dead-lettered."""
         logger.error("A message could not be run: %s", error, exc_info=error)
 
     def _failed(self, job: Job, name: str, failures: list[Failure]) -> list[dict[str, Any]]:
         failed = summary(name, failures)
-        logger.error("Message %s: %s", job.id, failed)
+        # As Celery's worker says of a failure that was expected: each receiver's own is in the log already.
+        logger.info("Message %s: %s", job.id, failed)
         if self._events.wanted:
             # Celery's word for it, also where receivers are tried again: that is another message.
             self._events.failed(job, failed)

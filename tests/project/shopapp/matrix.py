@@ -102,7 +102,7 @@ MARKED: dict[str, Any] = {
     "binary": b"\xff\x00\xd8",
     "readable": "text ü".encode(),
     "no_bytes": b"",
-    "aware": dt.datetime(2020, 2, 29, 12, 30, 5, tzinfo=dt.timezone.utc),
+    "aware": dt.datetime(2020, 2, 29, 12, 30, 5, tzinfo=dt.UTC),
     "elsewhere": dt.datetime(1999, 12, 31, 23, 59, 59, 1, dt.timezone(dt.timedelta(hours=5, minutes=45))),
     "naive": dt.datetime(2020, 2, 29, 12, 30, 5),
     "naive_to_the_microsecond": dt.datetime(1, 1, 1, 0, 0, 0, 999_999),
@@ -128,7 +128,7 @@ MARKED: dict[str, Any] = {
     "by_pair": {(1, "a"): 2},
     "by_day": {dt.date(2020, 2, 29): dt.time(9, 30)},
     "deep": [
-        {"at": dt.datetime(2020, 2, 29, 12, 30, 5, tzinfo=dt.timezone.utc), "tags": {"inside"}, "seat": ("A", 5)},
+        {"at": dt.datetime(2020, 2, 29, 12, 30, 5, tzinfo=dt.UTC), "tags": {"inside"}, "seat": ("A", 5)},
     ],
 }
 

@@ -21,7 +21,8 @@ pub enum BrokerError {
         reason: String,
     },
     /// The certificates do not fit.
-    #[error("no trusted TLS connection to {url}: {reason}; check broker_use_ssl and its ca_certs")]
+    #[error("no trusted TLS connection to {url}: {reason}; name who signed its certificate in ca_certs of broker_use_ssl, or \
+         say that any is good enough by ssl_cert_reqs=none")]
     Tls {
         /// The address, without its password.
         url: String,

@@ -1,4 +1,7 @@
-"""What a Celery task does with a message that it cannot finish: the core decides, and here it is published."""
+"""What a Celery task publishes in the place of a message that it cannot finish: another try, or a dead letter.
+
+The core decides which; a stock worker's task publishes it here.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from celery.exceptions import Reject
 
 from . import publishing, routing, settings
 from ._native import FollowUp, Incoming, encode_body
-from .errors import Parked, SignalNotSent
+from .errors import DeadLettered, SignalNotSent
 from .failures import Failure
 from .routing import NotNative
 
@@ -46,17 +49,20 @@ _NOT_HEADERS = frozenset(
         "taskset",
     )
 )
-#: How long a message that cannot be parked is kept from going round, in seconds.
+#: How long a message that cannot be dead-lettered is kept from going round, in seconds.
 _PAUSE = 1.0
+#: How often a message may have been delivered before, at the least. All that a broker tells a stock worker is that one
+#: was delivered before: also to a worker that never began it, and gave it back as it stopped.
+_LEAST_MAX_DELIVERIES = 50
 #: It came through the broker, so it goes back through it, however large it is.
 _ANY_SIZE = 2**40
 
 
-class Held:
+class TaskMessage:
     """The message that a task was started for.
 
     Attributes:
-        message: What the core makes of it.
+        incoming: The message as the core reads it.
         redelivered: Whether the broker says that it was taken before this time.
     """
 
@@ -82,71 +88,77 @@ class Held:
         }
         if request.reply_to:
             properties["reply_to"] = str(request.reply_to)
-        self.message = Incoming(headers, properties, str(info.get("exchange") or ""), self._taken_from, body)
+        self.incoming = Incoming(headers, properties, str(info.get("exchange") or ""), self._taken_from, body)
         self._id: str = request.id
 
     @property
     def queue(self) -> str:
         """Its own queue."""
-        return self.message.own_queue(self._taken_from)
+        return self.incoming.own_queue(self._taken_from)
 
-    def come_again(self) -> None:
-        """Counts that it was delivered before, and puts it back into its queue; parked when it came too often.
+    def requeue(self) -> None:
+        """Counts that it was delivered before, and puts it back into its queue; dead-lettered when it came too often.
 
         The copy that is in hand can then be acknowledged.
 
         Raises:
-            Parked: It came too often.
+            DeadLettered: It came too often.
         """
-        follow = self.message.delivered_before(self._taken_from, int(settings.get().max_deliveries))
-        if follow.dead_letter:
-            self._park(follow)
-        logger.warning("Message %s was delivered before; this is delivery %d", self._id, self.message.deliveries + 2)
-        self._publish(follow)
+        most = max(_LEAST_MAX_DELIVERIES, int(settings.get().max_deliveries))
+        follow_up = self.incoming.delivered_before(self._taken_from, most)
+        if follow_up.dead_letter:
+            self._end_as_dead_letter(follow_up)
+        logger.warning("Message %s was delivered before; this is delivery %d", self._id, self.incoming.deliveries + 2)
+        self._publish(follow_up)
 
-    def follow(self, signal: str, failures: Iterable[Failure]) -> None:
-        """Publishes what follows for receivers that failed: another try, or a parked copy."""
-        told = [failure.for_core() for failure in failures]
-        for follow in self.message.failed(self._taken_from, told):
-            if not follow.dead_letter:
-                self._publish(follow)
-                logger.info("Signal %s[%s] is tried again at %s: %s", signal, self._id, follow.eta, follow.receivers)
-            elif self._publish(follow):
-                logger.error("Signal %s[%s] is parked in %s: %s", signal, self._id, self._dead_letters(), follow.reason)
+    def publish_follow_ups(self, signal: str, failures: Iterable[Failure]) -> None:
+        """Publishes what follows for receivers that failed: another try, or a dead letter."""
+        failed = [failure.for_core() for failure in failures]
+        for follow_up in self.incoming.failed(self._taken_from, failed):
+            if not follow_up.dead_letter:
+                self._publish(follow_up)
+                logger.info(
+                    "Signal %s[%s] is tried again at %s: %s", signal, self._id, follow_up.eta, follow_up.receivers
+                )
+            elif self._publish(follow_up):
+                # The failures themselves are in the log, as errors.
+                logger.warning(
+                    "Signal %s[%s] is dead-lettered to %s: %s", signal, self._id, self._dead_letters(), follow_up.reason
+                )
 
-    def park(self, kind: str, reason: str) -> NoReturn:
+    def dead_letter(self, kind: str, reason: str) -> NoReturn:
         """Puts it into the dead-letter queue with the reason, and ends the task."""
-        self._park(self.message.dead_letter(self._taken_from, kind, reason))
+        self._end_as_dead_letter(self.incoming.dead_letter(self._taken_from, kind, reason))
 
-    def _park(self, follow: FollowUp) -> NoReturn:
-        if not self._publish(follow):
-            raise Reject(follow.reason, requeue=False)
-        logger.error("Message %s is parked in %s: %s", self._id, self._dead_letters(), follow.reason)
-        raise Parked(f"in {self._dead_letters()}: {follow.reason}")
+    def _end_as_dead_letter(self, follow_up: FollowUp) -> NoReturn:
+        if not self._publish(follow_up):
+            raise Reject(follow_up.reason, requeue=False)
+        logger.error("Message %s is dead-lettered to %s: %s", self._id, self._dead_letters(), follow_up.reason)
+        raise DeadLettered(f"to {self._dead_letters()}: {follow_up.reason}")
 
     def _dead_letters(self) -> str | None:
         return settings.get().dead_letter_queue(self.queue)
 
-    def _publish(self, follow: FollowUp) -> bool:
+    def _publish(self, follow_up: FollowUp) -> bool:
         """Publishes it, and says whether there was a queue for it."""
         queue, arguments = self.queue, None
-        if follow.dead_letter:
+        if follow_up.dead_letter:
             dead_letters = self._dead_letters()
             if dead_letters is None:
-                logger.error("Message %s is rejected: %s", self._id, follow.reason)
+                logger.error("Message %s is rejected: %s", self._id, follow_up.reason)
                 return False
             queue, arguments = dead_letters, bounds(settings.get())
         try:
             if self._unencodable is not None:
                 raise self._unencodable
             try:
-                publish(self._app, queue, arguments, follow)
+                publish(self._app, queue, arguments, follow_up)
             except SignalNotSent as error:
                 if error.code != "precondition_failed":
                     raise
-                # The queue is there with other bounds, which is better than no parking.
+                # The queue is there with other bounds, which is better than no dead letter.
                 logger.warning("Queue %s keeps the arguments it was declared with: %s", queue, error)
-                publish(self._app, queue, None, follow)
+                publish(self._app, queue, None, follow_up)
         except Exception as error:
             # Not acknowledged: it comes again, but not at once.
             logger.exception("Message %s could not be put into %s", self._id, queue)
@@ -155,7 +167,7 @@ class Held:
         return True
 
 
-def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: FollowUp) -> None:
+def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow_up: FollowUp) -> None:
     """Publishes a finished message straight to a queue, and returns when the broker has it.
 
     Arguments:
@@ -164,21 +176,21 @@ def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow: F
     try:
         publisher = publishing.publisher_for(app)
     except NotNative:
-        properties = json.loads(follow.properties)
+        properties = json.loads(follow_up.properties)
         left = properties.pop("expiration_ms")
         with app.producer_or_acquire() as producer:
             producer.publish(
-                follow.body,
+                follow_up.body,
                 exchange="",
                 routing_key=queue,
-                headers=json.loads(follow.headers),
+                headers=json.loads(follow_up.headers),
                 declare=[routing.durable_queue(queue, arguments)] if arguments is not None else [],
                 expiration=None if left is None else left / 1000,
                 **properties,
             )
         return
     route = routing.route_to_queue(queue, arguments) if arguments is not None else routing.route("", queue, [])
-    publishing.confirm(publisher.follow_up(route, follow))
+    publishing.confirm(publisher.follow_up(route, follow_up))
 
 
 def bounds(options: settings.Settings) -> dict[str, Any]:
