@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, Protocol, Self, final
 
 class Observer(Protocol):
+    """What a publisher tells that no sender waits for. Called on a thread of its own."""
+
     def lost(self, task_id: str, error: Any) -> None: ...
     def disconnected(self, error: str) -> None: ...
     def reconnected(self) -> None: ...
@@ -27,6 +29,9 @@ class Publisher:
     ) -> PreparedMessage: ...
     def follow_up(self, route: dict[str, Any], follow_up: FollowUp) -> PreparedMessage: ...
     def start_flush(self, timeout: float) -> Receipt: ...
+    @property
+    def has_ended(self) -> bool:
+        """Whether its thread has ended, so that it sends nothing any more."""
     @property
     def buffered(self) -> int: ...
 
@@ -203,6 +208,16 @@ def after_fork_in_parent() -> None:
 
 def after_fork_in_child() -> None:
     """Lets them be opened again, in a process that has no other threads."""
+
+def drain_events(timeout: float) -> bool:
+    """Waits until all that the core told is delivered: to observers, and as records of `logging`; says whether it is.
+
+    The core's log is that of the logger `async_signals.core`. A thread of its own delivers it, so that no send waits
+    for a log handler.
+    """
+
+def stop_events(timeout: float) -> bool:
+    """The same, and none of the core's threads calls Python any more. The interpreter does so itself when it ends."""
 
 def sender_label(sender: object) -> bytes | None:
     """A sender's label.

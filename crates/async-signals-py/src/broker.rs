@@ -6,7 +6,7 @@ use async_signals::broker::{BrokerConfig, BrokerError, BrokerUrl, Tls};
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
 use serde::Deserialize;
 
-use crate::{convert, error};
+use crate::{convert, error, events};
 
 /// The core's configuration: `urls` are kombu's, `tls` is `broker_use_ssl` in
 /// the words of `publishers.py`, `heartbeat` is in seconds.
@@ -17,6 +17,8 @@ pub(crate) fn config(
     tls: Option<&Bound<'_, PyDict>>,
     heartbeat: Option<f64>,
 ) -> PyResult<BrokerConfig> {
+    // Whatever connects may have something to say.
+    events::follow_levels(py);
     let urls: Result<Vec<BrokerUrl>, BrokerError> = urls.iter().map(|url| url.parse()).collect();
     Ok(BrokerConfig {
         urls: urls.map_err(|error| error::misconfigured(py, error))?,

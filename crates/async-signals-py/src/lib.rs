@@ -11,6 +11,7 @@
 //! - [`worker`]: the core's worker, and the threads of Python's that it has receivers called by.
 //! - [`follow_up`]: what follows a message that could not simply be finished.
 //! - [`fork`]: what has to happen around a fork of the process.
+//! - [`events`]: what the core tells nobody in particular, its log among it, delivered by a thread of its own.
 //! - [`dead_letters`]: looking into dead-letter queues.
 //! - [`broker`]: which broker, as Celery's settings say it.
 //! - [`error`]: the core's errors become Python's.
@@ -23,6 +24,7 @@ mod dead_letters;
 mod decode;
 mod encode;
 mod error;
+mod events;
 mod fault;
 mod follow_up;
 mod fork;
@@ -45,6 +47,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     dead_letters::register(module)?;
     follow_up::register(module)?;
     fork::register(module)?;
+    events::register(module)?;
     reference::register(module)?;
     encode::register(module)?;
     sender::register(module)?;

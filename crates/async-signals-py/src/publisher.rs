@@ -6,9 +6,8 @@ use std::{
 };
 
 use async_signals::{
-    broker::BrokerError,
     message::{Headers, Message, Outgoing, Properties, Route},
-    publisher::{Observer, Outcome, PublishError, Publisher as Core, PublisherConfig, Receipt as CoreReceipt},
+    publisher::{Outcome, Publisher as Core, PublisherConfig, Receipt as CoreReceipt},
 };
 use bytes::Bytes;
 use pyo3::{
@@ -22,6 +21,7 @@ use uuid::Uuid;
 use crate::{
     broker::{self, seconds},
     convert, error,
+    events::{self, PublisherObserver},
     follow_up::FollowUp,
 };
 
@@ -32,7 +32,7 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 ///
 /// `urls` are kombu URLs, tried in turn; times are in seconds. `observer` has
 /// `lost(id, error)`, `disconnected(error)` and `reconnected()`, which are
-/// called on the publisher's own thread.
+/// called on a thread of their own.
 #[pyclass(frozen, module = "async_signals._native")]
 pub(crate) struct Publisher {
     core: Arc<Core>,
@@ -61,7 +61,7 @@ impl Publisher {
             timeout: seconds(timeout)?,
             buffer_messages: buffer_size,
             buffer_timeout: seconds(buffer_timeout)?,
-            observer: Arc::new(PythonObserver(observer)),
+            observer: Arc::new(PublisherObserver::new(observer)),
             ..PublisherConfig::new(broker)
         };
         Ok(Self { core: Arc::new(Core::start(config)?) })
@@ -98,9 +98,16 @@ impl Publisher {
 
     /// Begins to wait until the broker has all that was sent before, at most `timeout` seconds.
     fn start_flush(&self, py: Python<'_>, timeout: f64) -> PyResult<Receipt> {
+        events::follow_levels(py);
         let timeout = seconds(timeout)?;
         let core = self.core.flush(timeout).map_err(|error| error::not_sent(py, &error))?;
         Ok(Receipt::new(core, timeout))
+    }
+
+    /// Whether its thread has ended, so that it sends nothing any more.
+    #[getter]
+    fn has_ended(&self) -> bool {
+        self.core.has_ended()
     }
 
     /// How many background messages have not reached the broker yet.
@@ -192,7 +199,7 @@ impl Receipt {
         py.detach(|| {
             core.on_settled(move |outcome| {
                 // The interpreter may be on its way out, and then nobody waits.
-                Python::try_attach(|py| {
+                events::attach(|py| {
                     let error = outcome.err().map(|error| error::not_sent(py, &error));
                     if let Err(error) = callback.call1(py, (error,)) {
                         error.write_unraisable(py, None);
@@ -228,37 +235,6 @@ fn wait(py: Python<'_>, receipt: &CoreReceipt) -> PyResult<Outcome> {
             return Ok(outcome);
         }
         py.check_signals()?;
-    }
-}
-
-struct PythonObserver(Py<PyAny>);
-
-impl Observer for PythonObserver {
-    fn lost(&self, message: &Message, error: &PublishError) {
-        let id = message.id.to_string();
-        self.call("lost", |py| (id, error::not_sent(py, error)));
-    }
-
-    fn disconnected(&self, error: &BrokerError) {
-        self.call("disconnected", |_| (error.to_string(),));
-    }
-
-    fn reconnected(&self) {
-        self.call("reconnected", |_| ());
-    }
-}
-
-impl PythonObserver {
-    fn call<Arguments>(&self, method: &str, arguments: impl FnOnce(Python<'_>) -> Arguments)
-    where
-        Arguments: for<'py> pyo3::call::PyCallArgs<'py>,
-    {
-        // The interpreter may be on its way out, and then nobody listens.
-        Python::try_attach(|py| {
-            if let Err(error) = self.0.call_method1(py, method, arguments(py)) {
-                error.write_unraisable(py, None);
-            }
-        });
     }
 }
 

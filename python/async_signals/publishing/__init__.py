@@ -236,7 +236,9 @@ def _flush_at_exit() -> None:
         if left:  # it may also be somebody's confirmed send that nobody waits for any more
             logger.error("%d background signals were not sent before the process ended: %s", left, error)
     with contextlib.suppress(ImproperlyConfigured):  # nothing was ever sent then
-        failure_reports.drain(settings.get().flush_timeout)
+        patience = settings.get().flush_timeout
+        _native.drain_events(patience)
+        failure_reports.drain(patience)
 
 
 def _flush_at_exit_of_child(_: object) -> None:

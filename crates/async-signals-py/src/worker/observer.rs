@@ -6,6 +6,8 @@ use std::{fmt, sync::mpsc, thread, time::Duration};
 use async_signals::{broker::BrokerError, follow::Failure, worker::Observer};
 use pyo3::prelude::*;
 
+use crate::events;
+
 type Call = Box<dyn FnOnce(&Bound<'_, PyAny>) -> PyResult<()> + Send>;
 
 /// How long the end of the worker waits for what was told before it to be heard.
@@ -22,7 +24,7 @@ impl ObserverThread {
         thread::Builder::new().name("async-signals-log".to_owned()).spawn(move || {
             for call in calls {
                 // The interpreter may be on its way out, and then nobody listens.
-                Python::try_attach(|py| {
+                events::attach(|py| {
                     if let Err(error) = call(observer.bind(py)) {
                         error.write_unraisable(py, None);
                     }

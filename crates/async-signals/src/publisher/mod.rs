@@ -184,6 +184,11 @@ impl Publisher {
         self.owner == std::process::id()
     }
 
+    /// Whether its thread or task has ended, so that it sends nothing any more.
+    pub fn has_ended(&self) -> bool {
+        self.items.is_closed()
+    }
+
     /// Within how long a send ends, unless it is told otherwise.
     pub fn timeout(&self) -> Duration {
         self.shared.timeout
