@@ -83,7 +83,8 @@ result = [text for _, _, text in lines if lost in text]
 """
     )
     [line] = done.result
-    assert "was not sent" in line and "WRONGTYPE" in line
+    assert "was not sent" in line
+    assert "WRONGTYPE" in line
 
 
 def test_more_than_can_wait_is_counted(make_project: MakeProject, redis_server: RedisServer) -> None:

@@ -80,7 +80,8 @@ def _arguments(app: Celery) -> dict[str, Any]:
         **broker,
         "timeout": float(options.publish_timeout),
         "buffer_size": int(options.buffer_size),
-        "buffer_timeout": float(options.buffer_timeout),
+        # A native wait for room would hold up the hub: there, `buffer` looks again and again.
+        "buffer_timeout": 0.0 if green.hub() else float(options.buffer_timeout),
         "heartbeat": float(heartbeat) if heartbeat else None,
     }
 
