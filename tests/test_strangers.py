@@ -35,7 +35,8 @@ PROJECTS = {
         CELERY_WORKER_HIJACK_ROOT_LOGGER = False
         CELERY_TASK_DEFAULT_EXCHANGE = "edx.lms.core"
         CELERY_TASK_DEFAULT_QUEUE = CELERY_TASK_DEFAULT_ROUTING_KEY = "edx.lms.core.default"
-        CELERY_TASK_QUEUES = {"edx.lms.core.high": {}, "edx.lms.core.default": {}, "edx.lms.core.high_mem": {}}
+        CELERY_TASK_QUEUES = {f"edx.lms.core.{name}": {} for name in ("high", "default", "high_mem")}
+        CELERY_TASK_QUEUES |= {"high_priority": {}, "unread": {}}  # those of the signals that the test project has
         CELERY_TASK_ROUTES = "proj.routes.nothing"
         CELERY_RESULT_BACKEND = "cache+memory://"
         """,
