@@ -113,6 +113,32 @@ class TestWhatUsersHandOver:
         assert report.output.count("on_failure is too slow") == 1
 
 
+def test_a_background_send_passes_four_files(make_project: MakeProject, redis_server: RedisServer) -> None:
+    """The way of a send is short enough to be read: ARCHITECTURE.md names the files."""
+    project = make_project(redis_server)
+    project.migrate()
+    report = project.run(
+        """
+        import sys
+        from pathlib import Path
+        from shopapp.models import Order
+        from shopapp.signals import buffered
+        Order.objects.count()  # so that there is a connection to look at
+        buffered.send(None, number=1)
+        passed = {}
+        def look(frame, event, argument):
+            path = Path(frame.f_code.co_filename)
+            if event == "call" and "async_signals" in path.parts:
+                passed[str(path.relative_to(path.parents[path.parts[::-1].index("async_signals") - 1]))] = None
+        sys.setprofile(look)
+        buffered.send(None, number=2)
+        sys.setprofile(None)
+        result = list(passed)
+        """
+    )
+    assert report.result == ["dispatcher.py", "sending.py", "routing/__init__.py", "transactions.py"]
+
+
 class TestAtExit:
     def test_nothing_is_said_of_what_was_not_lost(self, make_project: MakeProject) -> None:
         """A coroutine that was cancelled is no background signal."""
@@ -183,3 +209,7 @@ class TestImporting:
         )
         assert "UnsupportedVersion: django 5" in done.stderr or "UnsupportedVersion: django 6" in done.stderr
         assert "_live_receivers" in done.stderr
+
+    def test_a_python_that_cannot_load_the_native_module_is_told(self, embedded: Project) -> None:
+        done = embedded.python("-c", "import sys; sys.modules['async_signals._native'] = None; import async_signals")
+        assert "free-threaded builds and sub-interpreters are not supported" in done.stderr

@@ -5,33 +5,42 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pickle
+import time
 import uuid
-from collections import OrderedDict, defaultdict, namedtuple
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
+from unittest import mock
 
 import kombu.utils.json as kombu_json
 import pytest
-from django.db import connections
+from django.db import connections, router
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
-from django.utils.functional import SimpleLazyObject
-from django.utils.safestring import mark_safe
+from django.utils.functional import SimpleLazyObject, lazy
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy
 from hypothesis import given
 
-from async_signals._native import Reference, decode_body, encode_body, resolve
+from async_signals._native import Reference, decode_body, encode_body, resolve, sender_label
 from async_signals.references import Lookup, MissingRow, SkipReceivers, UnresolvableReference
 from values import (
     Color,
+    Coupon,
+    Hashid,
     Item,
     Line,
+    OneWay,
     Pair,
     Point,
+    Price,
     Reduced,
     Registered,
     Seat,
     Ticket,
+    Voucher,
     body,
     decoded,
     kombu_values,
@@ -127,7 +136,6 @@ def test_subclasses_of_builtin_types_go_as_their_base() -> None:
         def items(self) -> Any:
             return [(key.upper(), value) for key, value in super().items()]
 
-    assert same(decoded(mark_safe("<b>")), "<b>")
     assert same(decoded(Text("t")), "t")
     assert same(decoded(Number(5)), 5)
     assert same(decoded(Number(10**40)), 10**40)
@@ -136,8 +144,41 @@ def test_subclasses_of_builtin_types_go_as_their_base() -> None:
     assert same(decoded(Upper(a=1)), {"A": 1})
     assert same(decoded(OrderedDict(a=1)), {"a": 1})
     assert same(decoded(defaultdict(int, {Text("a"): 1})), {"a": 1})
-    assert same(received(Pair(1, 2)), (1, 2))
-    assert same(received(namedtuple("Local", "x")(1)), (1,))  # noqa: PYI024 - the old kind too
+    assert same(received(time.gmtime(0)), tuple(time.gmtime(0)))
+
+
+def test_a_named_tuple_keeps_its_names() -> None:
+    assert same(received({"pair": [Pair(1, 2)]}), {"pair": [Pair(1, 2)]})
+    assert same(received(Price({Decimal(1)})), Price({Decimal(1)}))
+    assert isinstance(decoded(Pair(1, 2)), Reference), "inert until the receivers run"
+
+
+def test_a_named_tuple_of_an_older_sender_gets_the_defaults() -> None:
+    assert resolve(Reference(["namedtuple", "values.Price", [5]]), Lookup()) == Price(5, "EUR")
+
+
+@pytest.mark.parametrize(
+    ("name", "items", "message"),
+    [
+        ("values.Price", [], "it has other fields here"),
+        ("values.Price", [1, "EUR", 3], "it has other fields here"),
+        ("values.Gone", [1], "no module that is imported here has it"),
+        ("values.Item", [1], "it is no named tuple here"),
+        ("builtins.tuple", [[1]], "it is no named tuple here"),
+    ],
+)
+def test_a_named_tuple_that_is_another_here_is_said_clearly(name: str, items: list[Any], message: str) -> None:
+    with pytest.raises(UnresolvableReference, match=message):
+        resolve(Reference(["namedtuple", name, items]), Lookup())
+
+
+def test_safe_text_stays_safe() -> None:
+    late = lazy(lambda: format_html("<i>{}</i>", "&"), SafeString)()
+    assert same(received({"body": mark_safe("<b>")}), {"body": mark_safe("<b>")})
+    assert same(received(late), mark_safe("<i>&amp;</i>"))
+    assert same(received({mark_safe("key"): 1}), {"key": 1})
+    # Who sends is told by what it says.
+    assert sender_label(mark_safe("web")) == sender_label("web")
 
 
 def test_subclasses_of_kombus_types_go_as_kombu_sends_them() -> None:
@@ -253,6 +294,31 @@ def test_any_primary_key_crosses(database: str) -> None:
     ticket = Ticket.objects.using(database).create()
     seat = Seat.objects.using(database).create(row="A", number=5)
     assert received([ticket, seat]) == [ticket, seat]
+
+
+def test_a_primary_key_that_is_an_object_crosses_in_its_fields_words(database: str) -> None:
+    voucher = Voucher.objects.using(database).create(id=Hashid(5))
+    coupon = Coupon.objects.using(database).create(voucher=voucher)
+    assert isinstance(voucher.pk, Hashid)
+    assert decoded(voucher).value == ["model", "values.Voucher", "hash0005", database]
+    assert received([voucher, coupon]) == [voucher, coupon]
+    one_way = OneWay.objects.using(database).create(id=Hashid(6))
+    with pytest.raises(TypeError, match=r"value\.pk: Hashid cannot be sent through Celery"):
+        body(one_way)
+
+
+def test_an_instance_of_a_replica_is_read_where_it_is_written(database: str) -> None:
+    class Writer:
+        def db_for_write(self, model: type[Model], **hints: Any) -> str | None:
+            return database if hints["instance"]._state.db == "replica" else None
+
+    item = Item.objects.using(database).create(name="pen")
+    item._state.db = "replica"
+    with mock.patch.object(router, "routers", [Writer()]):
+        assert decoded(item).value == ["model", "values.Item", item.pk, database]
+    item._state.db = database
+    with mock.patch.object(router, "routers", [Writer()]):
+        assert decoded(item).value == ["model", "values.Item", item.pk, database]
 
 
 def test_deferred_and_lazy_instances_need_no_query(database: str) -> None:

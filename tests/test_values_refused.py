@@ -7,9 +7,11 @@ import enum
 import math
 import subprocess
 import sys
+from collections import namedtuple
 from typing import Any
 
 import pytest
+from django.http import QueryDict
 
 from async_signals._native import decode_body, encode_body, resolve
 from async_signals.references import Lookup
@@ -65,6 +67,12 @@ def local_enum() -> Any:
         ({"x": Broken()}, TypeError, "x: cannot be sent: KeyError: 'broken'"),
         ({"x": Both()}, TypeError, "x: Both is a dataclass and a builtin type"),
         ({"x": local_enum()}, TypeError, "x: .*Local cannot be sent, because its class is defined inside a function"),
+        (
+            {"rows": [namedtuple("Row", "x")(1)]},  # noqa: PYI024 - as `values_list(named=True)` makes them
+            TypeError,
+            r"rows\[0\]: .*Row cannot be sent, because its class is not what stands under its name",
+        ),
+        ({"query": QueryDict("a=1&a=2")}, TypeError, "query: QueryDict has several values for a key"),
         ({"x": {"__type__": 1, "__value__": 2}}, TypeError, "x: a dictionary with just the keys"),
         ({"__type__": 1, "__value__": 2}, TypeError, "a dictionary with just the keys"),
         ({"total": math.nan}, ValueError, "total: NaN"),

@@ -12,7 +12,7 @@ from servers.sqlite import SqliteBroker
 PREPARED = """
     from celery import signals
     from proj.celery import app
-    from async_signals.application import TASK
+    from async_signals.routing import TASK
     from async_signals.worker.lifecycle import Lifecycle
     from async_signals.worker.listeners import Listeners
 

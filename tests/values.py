@@ -75,6 +75,63 @@ class Seat(models.Model):
         app_label = "values"
 
 
+class Hashid:
+    """A primary key that is an object: equal by its number, shown by a text."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hashid) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __str__(self) -> str:
+        return f"hash{self.number:04}"
+
+
+class HashidField(models.IntegerField):
+    """As such fields are written: by the words that Django's documentation asks for."""
+
+    def from_db_value(self, value: Any, *_: Any) -> Any:
+        return None if value is None else Hashid(value)
+
+    def to_python(self, value: Any) -> Any:
+        return Hashid(int(value.removeprefix("hash"))) if isinstance(value, str) else value
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value.number if isinstance(value, Hashid) else value
+
+
+class OneWayField(HashidField):
+    """Its keys show themselves by a text that it does not read."""
+
+    def to_python(self, value: Any) -> Any:
+        return value
+
+
+class Voucher(models.Model):
+    id = HashidField(primary_key=True)
+
+    class Meta:
+        app_label = "values"
+
+
+class Coupon(models.Model):
+    voucher = models.OneToOneField(Voucher, models.CASCADE, primary_key=True)
+
+    class Meta:
+        app_label = "values"
+
+
+class OneWay(models.Model):
+    id = OneWayField(primary_key=True)
+
+    class Meta:
+        app_label = "values"
+
+
 class AbstractItem(models.Model):
     class Meta:
         abstract = True
@@ -132,6 +189,11 @@ class Pair(NamedTuple):
     right: int
 
 
+class Price(NamedTuple):
+    amount: Any
+    currency: str = "EUR"
+
+
 class Unknown:
     """Has no form on the wire."""
 
@@ -162,7 +224,7 @@ def database() -> Iterator[str]:
     )
     connections.databases[DATABASE] = configured[DATABASE]
     with connections[DATABASE].schema_editor() as editor:
-        for model in (Item, Ticket, Seat):
+        for model in (Item, Ticket, Seat, Voucher, Coupon, OneWay):
             editor.create_model(model)
     yield DATABASE
     connections[DATABASE].close()

@@ -6,8 +6,15 @@
 
 from __future__ import annotations
 
+try:
+    from ._native import SenderRef
+except ImportError as error:
+    raise ImportError(
+        f"this Python cannot load the native module of django-async-signals ({error}); free-threaded builds and "
+        f"sub-interpreters are not supported (under mod_wsgi, set WSGIApplicationGroup %{{GLOBAL}})"
+    ) from error
+
 from . import compat, publishing
-from ._native import SenderRef
 from .delivery import Delivery, current_delivery
 from .dispatcher import AsyncSignal
 from .errors import (

@@ -117,7 +117,7 @@ celery_state: Any = _state
 
 #: By thread, what Celery's stack of running tasks is made of, where it tells: asking the stack itself costs a fifth
 #: of a send. Empty: no task runs in any thread. None: it does not tell.
-_running_tasks: dict[Any, Any] | None = (
+running_tasks: dict[Any, Any] | None = (
     None if _state is None else getattr(getattr(_state._task_stack, "_local", None), "__storage__", None)
 )
 
@@ -134,7 +134,7 @@ def active_apps() -> list[Any]:
 
 def running_task() -> tuple[str, str] | None:
     """The ids of the task that a worker runs in this thread, and of its root; None outside one."""
-    if not _running_tasks and _running_tasks is not None:
+    if not running_tasks and running_tasks is not None:
         return None
     task = _state.get_current_worker_task()
     if task is None:

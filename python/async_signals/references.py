@@ -86,7 +86,8 @@ class Lookup:
         label = model._meta.label
         rows = model._base_manager.using(using) if using else model._base_manager
         try:
-            row: Model = rows.get(pk=pk)
+            # A text is what the field itself has made of its key, or is one.
+            row: Model = rows.get(pk=model._meta.pk.to_python(pk) if isinstance(pk, str) else pk)
         except model.DoesNotExist as missing:
             if self.on_missing == "none":
                 return None
@@ -99,6 +100,20 @@ class Lookup:
         except (TypeError, ValueError, ValidationError) as unfit:
             raise UnresolvableReference("model", label, f"its primary key is no {_shown(pk)} here") from unfit
         return row
+
+
+def primary_key_text(instance: Model) -> str | None:
+    """An instance's primary key in its field's own words, as Django's serializers write it.
+
+    None where the field does not lead back from them to the same key.
+    """
+    field = instance._meta.pk
+    try:
+        text: str = field.value_to_string(instance)
+        back = field.get_prep_value(field.to_python(text))
+        return text if back == field.get_prep_value(instance.pk) else None
+    except Exception:
+        return None
 
 
 def register_with_kombu() -> None:

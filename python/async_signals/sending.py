@@ -24,6 +24,7 @@ Recorder = Callable[["AsyncSignal", Any, dict[str, Any], dict[str, Any], str], N
 #: Finds who records the sends of a signal, if anybody does.
 recorder_for: Callable[[AsyncSignal], Recorder | None] | None = None
 
+_RUNNING_TASKS = compat.running_tasks
 #: For how much longer than its deadline a coroutine waits for the word that it has passed, in seconds.
 _SLACK = 2.0
 
@@ -68,10 +69,12 @@ def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[
         if publishing.check_process():
             plan = routing.plan_for(signal)
         return PendingSend(plan, signal, sender, named, options, recorder).publish()
+    # Asked here, since it is no in every process but a worker's.
+    task = compat.running_task() if _RUNNING_TASKS or _RUNNING_TASKS is None else None
     try:
         if plan.durability == "background":
-            return Sent((), template.background(sender, named, compat.running_task()))
-        prepared = template.prepare(sender, named, compat.running_task())
+            return Sent((), template.background(sender, named, task))
+        prepared = template.prepare(sender, named, task)
         publishing.confirm(prepared)
     except SignalNotSent as error:
         if error.code == "closed" and publishing.check_process():

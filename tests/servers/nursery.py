@@ -237,7 +237,7 @@ def begin(request: int, *streams: int) -> None:
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
     # The first is the folder that the nursery was started in.
-    sys.path[:1] = [asked["cwd"], *asked["env"]["PYTHONPATH"].split(os.pathsep)]
+    sys.path[:1] = [asked["cwd"], *filter(None, asked["env"].get("PYTHONPATH", "").split(os.pathsep))]
     # What Python reads in its environment as it starts, this one did not find there.
     sys.dont_write_bytecode = True
     for stream in (sys.stdout, sys.stderr):

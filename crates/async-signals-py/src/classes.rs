@@ -21,6 +21,9 @@ pub(crate) struct Classes {
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 static MODEL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static PROMISE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static SAFE_STRING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static MULTI_VALUE_DICT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static ROUTER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The standard library's classes, imported once.
 pub(crate) fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
@@ -49,6 +52,27 @@ pub(crate) fn model(py: Python<'_>) -> Option<&'static Py<PyType>> {
 /// The base of Django's lazy strings, if something has imported it.
 pub(crate) fn promise(py: Python<'_>) -> Option<&'static Py<PyType>> {
     loaded_class(&PROMISE, intern!(py, "django.utils.functional"), intern!(py, "Promise"))
+}
+
+/// `django.utils.safestring.SafeString`, if something has imported it.
+pub(crate) fn safe_string(py: Python<'_>) -> Option<&'static Py<PyType>> {
+    loaded_class(&SAFE_STRING, intern!(py, "django.utils.safestring"), intern!(py, "SafeString"))
+}
+
+/// `django.utils.datastructures.MultiValueDict`, the class behind `request.GET`, if something has imported it.
+pub(crate) fn multi_value_dict(py: Python<'_>) -> Option<&'static Py<PyType>> {
+    loaded_class(&MULTI_VALUE_DICT, intern!(py, "django.utils.datastructures"), intern!(py, "MultiValueDict"))
+}
+
+/// `django.db.router`, if the project has database routers.
+pub(crate) fn router(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let router = ROUTER.get_or_try_init(py, || {
+        PyResult::Ok(py.import(intern!(py, "django.db"))?.getattr(intern!(py, "router"))?.unbind())
+    })?;
+    let router = router.bind(py);
+    // Django reads the setting once, and keeps the list.
+    let any = router.getattr(intern!(py, "routers"))?.is_truthy()?;
+    Ok(any.then(|| router.clone()))
 }
 
 fn loaded_class(

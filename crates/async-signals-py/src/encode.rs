@@ -7,7 +7,7 @@
 //! 1. builtin classes themselves (`str`, not a subclass);
 //! 2. enum members, though they may be `str` or `int` too;
 //! 3. model instances, by their primary key;
-//! 4. subclasses of builtin classes, as what they derive from;
+//! 4. safe strings and named tuples; other subclasses of builtin classes, as what they derive from;
 //! 5. `__json__`, lazy strings, kombu's own classes and their subclasses;
 //! 6. what the user registered with kombu's `register_type`;
 //! 7. dataclasses.

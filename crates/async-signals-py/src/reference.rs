@@ -123,7 +123,10 @@ impl Reference {
                 Some(member) => format!("{kind} {name}.{member}"),
                 None => format!("{kind} {name}"),
             },
-            ("class" | "model_class" | "dataclass" | "registered", Some(name)) => format!("{kind} {name}"),
+            ("class" | "model_class" | "dataclass" | "namedtuple" | "registered", Some(name)) => {
+                format!("{kind} {name}")
+            }
+            // Its text is the user's.
             _ => kind,
         };
         Some(short(&text))

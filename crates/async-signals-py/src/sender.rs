@@ -27,11 +27,17 @@ impl Encoder<'_> {
         if let Ok(class) = sender.cast::<PyType>() {
             return self.sender_class(class);
         }
+        let classes = classes(py)?;
+        if let Ok(text) = sender.cast::<PyString>()
+            && !is_a(sender, &classes.enumeration)
+        {
+            // Whatever its class: a sender matches by what it says.
+            return self.text(text);
+        }
         // A bool is an int.
-        let plain = sender.is_instance_of::<PyString>()
-            || sender.is_instance_of::<PyInt>()
+        let plain = sender.is_instance_of::<PyInt>()
             || sender.is_instance_of::<Reference>()
-            || is_a(sender, &classes(py)?.enumeration);
+            || is_a(sender, &classes.enumeration);
         if plain {
             return self.value(sender);
         }

@@ -80,7 +80,8 @@ def _arguments(app: Celery) -> dict[str, Any]:
         **broker,
         "timeout": float(options.publish_timeout),
         "buffer_size": int(options.buffer_size),
-        "buffer_timeout": float(options.buffer_timeout),
+        # A native wait for room would hold up the hub: there, `buffer` looks again and again.
+        "buffer_timeout": 0.0 if green.hub() else float(options.buffer_timeout),
         "heartbeat": float(heartbeat) if heartbeat else None,
     }
 
@@ -236,8 +237,9 @@ def _flush_at_exit() -> None:
         if left:  # it may also be somebody's confirmed send that nobody waits for any more
             logger.error("%d background signals were not sent before the process ended: %s", left, error)
     with contextlib.suppress(ImproperlyConfigured):  # nothing was ever sent then
-        _native.drain_events(settings.get().flush_timeout)
-        failure_reports.drain(settings.get().flush_timeout)
+        patience = settings.get().flush_timeout
+        _native.drain_events(patience)
+        failure_reports.drain(patience)
 
 
 def _flush_at_exit_of_child(_: object) -> None:

@@ -2,12 +2,14 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PyMemoryView, PySet, PyString};
+use pyo3::types::{
+    IntoPyDict, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PyMemoryView, PySet, PyString,
+};
 use pyo3::types::{PyTuple, PyType};
 
 use super::container::refuse_marker;
-use super::{Encoder, kombu_marker, our_marker};
-use crate::classes::{is_a, is_exactly, model, promise};
+use super::{Encoder, encode_value, kombu_marker, our_marker};
+use crate::classes::{is_a, is_exactly, model, multi_value_dict, promise, router, safe_string};
 use crate::fault::{At, Checked, Fault, Step};
 use crate::kombu::registration;
 use crate::names::{class_name, find_class};
@@ -59,7 +61,8 @@ impl Encoder<'_> {
         if let Some(promise) = promise(py)
             && is_a(object, promise)
         {
-            return self.text(&object.str()?);
+            // A translation is a str, and a template that is rendered late a safe one.
+            return self.value(object.str()?.as_any());
         }
         if self.kombu_type(object)? || self.own_type(object)? {
             return Ok(());
@@ -109,21 +112,57 @@ impl Encoder<'_> {
             )));
         }
         if let Ok(text) = object.cast::<PyString>() {
-            self.text(text)?;
+            self.string(text)?;
         } else if let Ok(whole) = object.cast::<PyInt>() {
             self.int(whole)?;
         } else if let Ok(float) = object.cast::<PyFloat>() {
             self.json.float(float.value())?;
         } else if let Ok(tuple) = object.cast::<PyTuple>() {
-            self.tuple(tuple)?;
+            if tuple.get_type().hasattr(intern!(self.py, "_fields"))? {
+                self.named_tuple(tuple)?;
+            } else {
+                self.tuple(tuple)?;
+            }
         } else if let Ok(list) = object.cast::<PyList>() {
             self.list(list)?;
         } else {
+            if let Some(class) = multi_value_dict(self.py)
+                && is_a(object, class)
+            {
+                return Err(Fault::type_error(format!(
+                    "{} has several values for a key, of which one would be sent; send dict(value.lists()) or value.dict()",
+                    object.get_type().qualname()?
+                )));
+            }
             // A subclass may keep its entries in its own way: ask for them.
             let entries = PyDict::from_sequence(&object.call_method0(intern!(self.py, "items"))?)?;
             self.dict(&entries)?;
         }
         Ok(true)
+    }
+
+    /// A subclass of str: text that is safe as HTML stays that, or templates would escape it once more.
+    fn string(&mut self, text: &Bound<'_, PyString>) -> Checked<()> {
+        match safe_string(self.py) {
+            Some(class) if is_a(text, class) => {
+                self.json.open_frame(our_marker!("safe_string"))?;
+                self.text(text)?;
+                Ok(self.json.close_frame("]}")?)
+            }
+            _ => self.text(text),
+        }
+    }
+
+    fn named_tuple(&mut self, tuple: &Bound<'_, PyTuple>) -> Checked<()> {
+        let class = findable(&tuple.get_type())?;
+        self.json.open_frame(our_marker!("namedtuple"))?;
+        self.json.string(&class)?;
+        self.json.begin_array()?;
+        for (index, item) in tuple.iter_borrowed().enumerate() {
+            self.value(&item).at(|| Step::Index(index))?;
+        }
+        self.json.end_array()?;
+        Ok(self.json.close_frame("]}")?)
     }
 
     /// The classes that kombu's JSON has a marker for, written as kombu does.
@@ -242,14 +281,40 @@ impl Encoder<'_> {
         }
         self.json.open_frame(our_marker!("model"))?;
         self.text(label)?;
-        self.value(&key).at(|| Step::Name("pk".into()))?;
-        let database = state.getattr(intern!(py, "db"))?;
+        self.primary_key(instance, &key).at(|| Step::Name("pk".into()))?;
+        let mut database = state.getattr(intern!(py, "db"))?;
+        // Where the row is written: a replica that it was read from may not have it yet.
+        if !database.is_none()
+            && let Some(router) = router(py)?
+        {
+            let hints = [("instance", instance)].into_py_dict(py)?;
+            database = router.call_method(intern!(py, "db_for_write"), (instance.get_type(),), Some(&hints))?;
+        }
         if database.is_none() {
             self.json.null()?;
         } else {
             self.text(database.cast()?)?;
         }
         Ok(self.json.close_frame("]}")?)
+    }
+
+    fn primary_key(&mut self, instance: &Bound<'_, PyAny>, key: &Bound<'_, PyAny>) -> Checked<()> {
+        let frequent = key.is_exact_instance_of::<PyInt>()
+            || key.is_exact_instance_of::<PyString>()
+            || is_exactly(key, &self.classes.uuid)
+            || key.is_exact_instance_of::<PyTuple>();
+        if frequent {
+            return self.value(key);
+        }
+        match encode_value(key) {
+            Ok(_) => self.value(key),
+            // An object that only its field knows: in the field's words, as in Django's serializers.
+            Err(fault) => {
+                let references = self.py.import(intern!(self.py, "async_signals.references"))?;
+                let text = references.call_method1(intern!(self.py, "primary_key_text"), (instance,))?;
+                if text.is_none() { Err(fault) } else { self.value(&text) }
+            }
+        }
     }
 
     fn dataclass(&mut self, object: &Bound<'_, PyAny>) -> Checked<()> {

@@ -28,6 +28,12 @@ impl<'py> Resolver<'_, 'py> {
                 class.call1((days, seconds, microseconds)).map_err(|error| misshapen(&kind).because(error))
             }
             ("enum", [name, member]) => self.enum_member(&text(&kind, name)?, member),
+            ("safe_string", [string]) => {
+                let text = string.cast::<PyString>().map_err(|_| misshapen(&kind))?;
+                let safestring = self.py.import(intern!(self.py, "django.utils.safestring"))?;
+                Ok(safestring.call_method1(intern!(self.py, "mark_safe"), (text,))?)
+            }
+            ("namedtuple", [name, items]) => self.named_tuple(&text(&kind, name)?, items),
             ("dataclass", [name, fields]) => self.dataclass(&text(&kind, name)?, fields),
             ("model", [label, key, using]) => self.row(value, &text(&kind, label)?, key, using),
             ("class", [name]) => match find_class(self.py, &text(&kind, name)?) {
@@ -44,7 +50,7 @@ impl<'py> Resolver<'_, 'py> {
             }
             (
                 "tuple" | "set" | "frozenset" | "dict" | "timedelta" | "enum" | "dataclass" | "model" | "class"
-                | "model_class" | "registered",
+                | "model_class" | "registered" | "safe_string" | "namedtuple",
                 _,
             ) => Err(misshapen(&kind)),
             _ => Err(Fault::unresolvable(
@@ -102,6 +108,19 @@ impl<'py> Resolver<'_, 'py> {
             let reason = format!("it has no member {} here", short(&member.to_string()));
             Fault::unresolvable("enum", name, reason).because(error)
         })
+    }
+
+    fn named_tuple(&mut self, name: &str, items: &Bound<'py, PyAny>) -> Checked<Bound<'py, PyAny>> {
+        let py = self.py;
+        let class = find_class(py, name).ok_or_else(|| Fault::unresolvable("namedtuple", name, NOT_IMPORTED))?;
+        // Whoever can send a message must not choose what is called.
+        if !class.is_subclass_of::<PyTuple>()? || !class.hasattr(intern!(py, "_fields"))? {
+            return Err(Fault::unresolvable("namedtuple", name, "it is no named tuple here"));
+        }
+        let items = PyTuple::new(py, self.all("namedtuple", items)?)?;
+        class
+            .call1(items)
+            .map_err(|error| Fault::unresolvable("namedtuple", name, "it has other fields here").because(error))
     }
 
     /// A dataclass instance as it was, without running its `__init__`.

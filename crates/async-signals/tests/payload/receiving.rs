@@ -67,7 +67,9 @@ fn plain_fields_take_what_comes_closest() {
     let dataclass = ours(r#""dataclass","shop.Line",{"sku":"pen","amount":2,"newer":[1]}"#);
     assert_eq!(value(&dataclass), Ok(line()));
     assert_eq!(value(&dataclass), Ok(Dataclass::new("shop.Line", line())));
-    assert_eq!(value(&ours(r#""tuple",["pen",2]"#)), Ok(line()), "a named tuple");
+    assert_eq!(value(&ours(r#""tuple",["pen",2]"#)), Ok(line()));
+    assert_eq!(value(&ours(r#""namedtuple","shop.Line",["pen",2]"#)), Ok(line()));
+    assert_eq!(value(&ours(r#""safe_string","<b>""#)), Ok("<b>".to_owned()));
     assert_eq!(value(&ours(r#""enum","shop.Status","PAID""#)), Ok(Status::Paid));
     assert_eq!(value(&ours(r#""enum","shop.Status","PAID""#)), Ok("PAID".to_owned()));
     assert_eq!(value(&ours(r#""enum","shop.Permission",3"#)), Ok(3));

@@ -100,6 +100,8 @@ impl<'de> View<'de> {
     fn ours(kind: &'de str, parts: &'de [Wire<'de>]) -> Checked<Self> {
         Ok(match (kind, parts) {
             ("tuple", [Wire::List(items)]) => Self::Tuple(items),
+            ("namedtuple", [Wire::Text(_), Wire::List(items)]) => Self::Tuple(items),
+            ("safe_string", [Wire::Text(text)]) => Self::Text(text),
             ("set" | "frozenset", [Wire::List(members)]) => Self::Set(members),
             ("dict", [Wire::List(pairs)]) if pairs.iter().all(is_pair) => Self::Pairs(pairs),
             ("timedelta", [Wire::Int(_), Wire::Int(_), Wire::Int(_)]) => Self::Timedelta(parts),
@@ -110,7 +112,7 @@ impl<'de> View<'de> {
             ("registered", [Wire::Text(_), value]) => Self::Registered(value),
             (
                 "tuple" | "set" | "frozenset" | "dict" | "timedelta" | "enum" | "dataclass" | "model" | "class"
-                | "model_class" | "registered",
+                | "model_class" | "registered" | "namedtuple" | "safe_string",
                 _,
             ) => return Err(misshapen(kind)),
             _ => {
