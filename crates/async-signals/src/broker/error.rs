@@ -21,8 +21,10 @@ pub enum BrokerError {
         reason: String,
     },
     /// The certificates do not fit.
-    #[error("no trusted TLS connection to {url}: {reason}; name who signed its certificate in ca_certs of broker_use_ssl, or \
-         say that any is good enough by ssl_cert_reqs=none")]
+    #[error(
+        "no trusted TLS connection to {url}: {reason}; name who signed its certificate in ca_certs of broker_use_ssl, \
+         or say that any is good enough by ssl_cert_reqs=none"
+    )]
     Tls {
         /// The address, without its password.
         url: String,
