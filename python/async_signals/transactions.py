@@ -12,7 +12,6 @@ from django.conf import settings as django_settings
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from django.db.models import Model
 from django.db.transaction import TransactionManagementError
 
 from . import compat, settings
@@ -118,6 +117,9 @@ def _is_open(connection: BaseDatabaseWrapper) -> bool:
 
 def _written_to(value: Any) -> str | None:
     """The database that a model instance is written to; None for all else."""
+    # Loading models at import would load Django's signals with them, before anybody can put ours in their place.
+    from django.db.models import Model
+
     return router.db_for_write(type(value), instance=value) if isinstance(value, Model) else None
 
 
