@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from checker.guarantees import Cell, brought_about
-from checker.trial import MakeTrial, Trial
+from checker.trial import QUEUE, MakeTrial, Trial
 from conftest import need
 from servers import rabbitmq, redis
 from servers.eventually import eventually
@@ -30,6 +30,8 @@ RATE = 50.0
 BEFORE, AFTER = 20, 40
 #: Within how many seconds a worker has run what has come meanwhile: a stock one runs some dozens a second here.
 DRAINED = 60.0
+#: A queue as RabbitMQ 4.3 wants it for the timeout, which earlier versions have for all queues.
+IMPATIENT = {"x-queue-type": "quorum", "x-consumer-timeout": 2_000}
 #: How many messages a stock worker with one process may hold: four that wait, one that runs, and one that it takes.
 HELD = 6
 
@@ -169,7 +171,11 @@ def impatient(broker: RabbitmqServer) -> Iterator[RabbitmqServer]:
 def test_a_receiver_slower_than_consumer_timeout(
     make_trial: MakeTrial, impatient: RabbitmqServer, worker_kind: Kind, cell: Cell
 ) -> None:
-    trial = make_trial(impatient, f"21: a receiver of a {worker_kind} worker slower than consumer_timeout")
+    queue = f'from kombu import Queue\nCELERY_TASK_QUEUES = [Queue("{QUEUE}", queue_arguments={IMPATIENT})]'
+    # RabbitMQ 4.3 takes the consumer away from who understands that, as Celery does, and closes others' channels.
+    cancelled = worker_kind == "stock" and impatient.since(4, 3)
+    title = f"21: a receiver of a {worker_kind} worker slower than consumer_timeout"
+    trial = make_trial(impatient, title, more=queue)
     trial.close_gate()
     with contextlib.ExitStack() as running:
         worker = running.enter_context(trial.worker(worker_kind, "-c", "2"))
@@ -177,15 +183,18 @@ def test_a_receiver_slower_than_consumer_timeout(
         trial.send("gated")
         trial.wait_for("at_the_gate", event="began")
         # The channel is closed, and the message goes back, though its receiver runs still.
-        impatient.process.wait_for("Timeout value used", since=printed)
+        if cancelled:
+            worker.process.wait_for("Basic.cancel")
+        else:
+            impatient.process.wait_for("imeout", since=printed)
         trial.open_gate()
         trial.send("heard", 3)
-        if not cell.holds:
+        if not cell.holds and not cancelled:
             worker.process.wait_for("Unrecoverable error")
             worker.process.wait(30)
             running.enter_context(trial.worker(worker_kind, name="the next"))
         trial.wait_for("second", 3)
         trial.wait_for("at_the_gate")
         eventually(lambda: trial.project.queues() == {}, "an empty queue")
-        assert worker.process.running() == cell.holds
+        assert worker.process.running() == (cell.holds or cancelled)
     trial.verdict().require()

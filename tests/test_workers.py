@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -208,6 +209,8 @@ MALFORMED: dict[str, tuple[bytes, dict[str, object], str]] = {
 }
 #: Celery's worker ends with these.
 DEADLY_FOR_CELERY = ("a body of two items", "a body that is an object", "no id")
+#: With these it does not go on as it was: Python 3.14 reads what is too deep to be pickled for Celery's pool.
+HARMFUL_FOR_CELERY = (*DEADLY_FOR_CELERY, *(("JSON too deep",) if sys.version_info >= (3, 14) else ()))
 
 
 def put(trial: Trial, what: str) -> bytes:
@@ -220,7 +223,7 @@ def put(trial: Trial, what: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("worker_kind", "what"),
-    [(kind, what) for kind in KINDS for what in MALFORMED if kind == "ours" or what not in DEADLY_FOR_CELERY],
+    [(kind, what) for kind in KINDS for what in MALFORMED if kind == "ours" or what not in HARMFUL_FOR_CELERY],
     indirect=["worker_kind"],
 )
 def test_a_malformed_message(served: Served, what: str) -> None:

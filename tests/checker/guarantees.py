@@ -127,7 +127,8 @@ ROWS: dict[int, Row] = {
         {
             "stock": but(
                 "Celery acknowledges it and logs it: it is gone; one without an id, and on Redis and SQLite one "
-                "without an envelope, ends the worker"
+                "without an envelope, ends the worker; on Python 3.14 one that nests too deep leaves a process of its "
+                "pool without work for ever"
             )
         },
     ),
@@ -150,7 +151,8 @@ ROWS: dict[int, Row] = {
         "the channel recovers, and the others go on",
         {
             ("stock", "rabbitmq"): but(
-                "Celery ends with an unrecoverable error; nothing is lost, and the next worker goes on"
+                "Celery ends with an unrecoverable error, and the next worker goes on; with RabbitMQ 4.3 it connects "
+                "again; nothing is lost"
             ),
             "redis": left_out("RabbitMQ's only"),
             "sqlite": left_out("RabbitMQ's only"),

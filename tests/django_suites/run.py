@@ -15,15 +15,29 @@ source, *suites = sys.argv[1:]
 
 from async_signals import AsyncSignal, CeleryNotConfigured  # noqa: E402
 
-# Before anything defines the signals that are tested: those of models are made by a subclass of Signal.
-assert "django.db.models.signals" not in sys.modules, "imported too early: its signals would stay Django's own"
+DjangosSignal = django.dispatch.Signal
 django.dispatch.Signal = AsyncSignal
 django.dispatch.dispatcher.Signal = AsyncSignal
 
-from django.db.models.signals import ModelSignal, pre_save  # noqa: E402
+from django.db.models import signals  # noqa: E402
+from django.dispatch import Signal  # noqa: E402
 
-assert issubclass(ModelSignal, AsyncSignal)
-assert isinstance(pre_save, AsyncSignal)
+# Models' signals are made as django.db is imported, which may be earlier than ours can be: these become what they would
+# have been.
+if not issubclass(signals.ModelSignal, AsyncSignal):
+    made = [found for found in vars(signals).values() if isinstance(found, DjangosSignal)]
+    signals.ModelSignal.__bases__ = (AsyncSignal,)
+    for found in made:
+        connected = found.receivers
+        if not isinstance(found, AsyncSignal):
+            found.__class__ = AsyncSignal
+        found.__init__(use_caching=found.use_caching)
+        found.receivers = connected
+
+assert Signal is AsyncSignal
+assert issubclass(signals.ModelSignal, AsyncSignal)
+assert isinstance(signals.pre_save, AsyncSignal)
+assert isinstance(signals.class_prepared, AsyncSignal)
 
 # No Celery is configured here: each send says so and runs the receivers, which is what the suites are about.
 warnings.filterwarnings("ignore", category=CeleryNotConfigured)

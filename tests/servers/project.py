@@ -237,6 +237,10 @@ class Project:
                 return list(iter(lambda: kombu.Queue(queue, channel=channel).get(no_ack=True, accept=["json"]), None))
             except amqp.exceptions.NotFound:
                 return []
+            finally:
+                # kombu leaves a session over SQLAlchemy to the garbage collector, and with it one of few connections.
+                if session := getattr(channel, "_session", None):
+                    session.close()
 
     def replay(self, queue: str, order: Sequence[int]) -> None:
         """Puts the messages of a queue back, in this order and as often as they stand in it."""

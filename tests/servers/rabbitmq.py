@@ -169,5 +169,9 @@ class RabbitmqServer:
         assert done.returncode == 0, f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def since(self, *version: int) -> bool:
+        """Whether it is of this version or a newer one."""
+        return tuple(map(int, self.version().split(".")[: len(version)])) >= version
+
     def version(self) -> str:
         return self.control("version").strip()

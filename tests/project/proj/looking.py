@@ -10,3 +10,7 @@ def waiting(queue: str = "celery") -> int:
             return int(channel.queue_declare(queue, passive=True).message_count)
         except connection.channel_errors:
             return 0
+        finally:
+            # kombu leaves a session over SQLAlchemy to the garbage collector, and with it one of few connections.
+            if session := getattr(channel, "_session", None):
+                session.close()
