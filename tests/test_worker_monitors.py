@@ -295,7 +295,8 @@ def test_tracers_see_what_they_see_of_celerys_worker(make_project: MakeProject, 
     runs = [line for line in seen["ours"] if one in line and "third_time_lucky" in line]
     assert len(runs) == 3
     assert any("LookupError" in line for line in seen["ours"])
-    assert any("ReceiversFailed" in line for line in seen["ours"])
+    # Sentry hears of a receiver's own error, which is logged; the task's is expected, and would be a second event.
+    assert any("ReceiversFailed" in line for line in seen["ours"]) == (watcher != "sentry")
 
 
 def _named(line: str, names: dict[str, str]) -> str:
