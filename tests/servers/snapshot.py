@@ -27,6 +27,8 @@ def redis(server: RedisServer, url: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with server.client(url) as client:
         for key in client.keys("*"):
+            if b"_kombu.binding_permanent." in key and kombu.VERSION < (5, 7):
+                continue  # a set that kombu writes since 5.7, we always, and no earlier one looks at
             kind = client.type(key).decode()
             found[f"{kind} {key.decode()}"] = {
                 "list": lambda key=key: [_envelope(json.loads(text)) for text in client.lrange(key, 0, -1)],

@@ -129,7 +129,7 @@ def broker_options(app: Celery, connection: Connection | None = None) -> dict[st
             raise NotNative(f"broker_{name} is set; put it into broker_url")
     if (connection.login_method or "PLAIN") != "PLAIN":
         raise NotNative(f"broker_login_method is {connection.login_method!r}")
-    if connection.credential_provider:
+    if getattr(connection, "credential_provider", None):  # older kombus have none
         raise NotNative("a credential_provider is set")
     if len(urls) > 1 and app.conf.broker_failover_strategy not in (None, "round-robin"):
         raise NotNative(f"broker_failover_strategy is {app.conf.broker_failover_strategy!r}")
