@@ -75,6 +75,7 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 
 #[derive(Serialize)]
 struct Properties<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
     correlation_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<&'a str>,
