@@ -1,6 +1,9 @@
 //! Celery's event `task-sent` beside each message of a signal (`task_send_sent_event`), without a way through Python.
 
-use std::sync::Arc;
+use std::{
+    io::Write,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_signals::message::{Event, Exchange, Headers, Message, Properties};
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use pyo3::{
     prelude::*,
     types::PyDict,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{convert, publisher::PropertyOptions, template::now};
@@ -31,8 +34,10 @@ pub(crate) struct SentEvent {
     /// The beginning of the event as JSON.
     fields: String,
     forward_clock: Py<PyAny>,
-    /// Asked each time: summer time comes and goes, and versions of Celery round it in different ways.
+    /// Asked again and again: summer time comes and goes, and versions of Celery round it in different ways.
     utcoffset: Py<PyAny>,
+    /// What it said in which minute since 1970.
+    known_offset: Mutex<Option<(i64, f64)>>,
 }
 
 impl SentEvent {
@@ -41,16 +46,20 @@ impl SentEvent {
         let table = |name: &str| Ok::<_, PyErr>(part(name)?.cast_into::<PyDict>()?);
         let mut fields = convert::to_map(&table("fields")?, "fields")?;
         fields.retain(|name, _| !OF_ONE_EVENT.contains(&name.as_str()));
-        let fields = serde_json::to_string(&fields).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let mut fields = serde_json::to_string(&fields).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        // The others are written behind them.
+        fields.pop();
+        fields += if fields.len() > 1 { "," } else { "" };
         let properties: PropertyOptions = convert::to_core(&table("properties")?, "properties")?;
         Ok(Self {
             exchange: Arc::new(convert::to_core(&table("exchange")?, "exchange")?),
             routing_key: part("routing_key")?.extract::<String>()?.into(),
             headers: convert::to_map(&table("headers")?, "headers")?,
             properties: properties.into(),
-            fields: fields.strip_suffix('}').unwrap_or("{").to_owned(),
+            fields,
             forward_clock: part("forward_clock")?.unbind(),
             utcoffset: part("utcoffset")?.unbind(),
+            known_offset: Mutex::default(),
         })
     }
 
@@ -58,18 +67,16 @@ impl SentEvent {
     pub(crate) fn of(&self, py: Python<'_>, message: &Message) -> Option<Box<Event>> {
         let Headers::Task(task) = &message.headers else { return None };
         let clock: u64 = self.forward_clock.call0(py).and_then(|clock| clock.extract(py)).ok()?;
-        let utcoffset: f64 = self.utcoffset.call0(py).and_then(|hours| hours.extract(py)).ok()?;
-        let id = task.id.to_string();
-        let own = json!({
-            "clock": clock,
-            "utcoffset": utcoffset,
-            "uuid": id,
-            "root_id": task.root_id.as_deref().unwrap_or(&id),
-            "parent_id": task.parent_id.as_deref(),
-            "timestamp": now(),
-        });
-        let own = own.to_string();
-        let body = [self.fields.as_str(), if self.fields.len() > 1 { "," } else { "" }, &own[1..]].concat();
+        let timestamp = now();
+        let utcoffset = self.utcoffset_at(py, timestamp)?;
+        let (mut id, mut body) = (Uuid::encode_buffer(), Vec::with_capacity(self.fields.len() + 256));
+        let id: &str = task.id.hyphenated().encode_lower(&mut id);
+        body.extend_from_slice(self.fields.as_bytes());
+        write!(body, r#""clock":{clock},"utcoffset":{utcoffset},"uuid":"{id}","root_id":"#).ok()?;
+        serde_json::to_writer(&mut body, task.root_id.as_deref().unwrap_or(id)).ok()?;
+        body.extend_from_slice(br#","parent_id":"#);
+        serde_json::to_writer(&mut body, &task.parent_id).ok()?;
+        write!(body, r#","timestamp":{timestamp}}}"#).ok()?;
         Some(Box::new(Event {
             exchange: self.exchange.clone(),
             routing_key: self.routing_key.clone(),
@@ -80,5 +87,18 @@ impl SentEvent {
                 body: Bytes::from(body),
             },
         }))
+    }
+
+    /// Celery's `utcoffset()`, which is asked once a minute.
+    fn utcoffset_at(&self, py: Python<'_>, timestamp: f64) -> Option<f64> {
+        #[allow(clippy::cast_possible_truncation, reason = "time has not run that long")]
+        let minute = (timestamp / 60.0) as i64;
+        let known = *self.known_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, hours)) = known.filter(|(when, _)| *when == minute) {
+            return Some(hours);
+        }
+        let hours: f64 = self.utcoffset.call0(py).and_then(|hours| hours.extract(py)).ok()?;
+        *self.known_offset.lock().unwrap_or_else(PoisonError::into_inner) = Some((minute, hours));
+        Some(hours)
     }
 }
