@@ -20,8 +20,7 @@ GRACE = 3.0
 def test_uwsgi_forks_after_a_first_send(project: Project) -> None:
     """It forks in C and preloads by default, and tells Python neither."""
     uwsgi = Path(sys.executable).with_name("uwsgi")
-    if not uwsgi.exists():
-        pytest.skip("uWSGI is not installed for this Python")
+    assert uwsgi.exists(), "requirements/dev.txt has uWSGI"
     port = free_port()
     server = project.start(
         *("-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", str(uwsgi)),
