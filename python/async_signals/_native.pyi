@@ -28,6 +28,15 @@ class Publisher:
         self, route: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any], body: bytes
     ) -> PreparedMessage: ...
     def follow_up(self, route: dict[str, Any], follow_up: FollowUp) -> PreparedMessage: ...
+    def publish_event(
+        self,
+        exchange: dict[str, Any],
+        routing_key: str,
+        headers: dict[str, Any],
+        properties: dict[str, Any],
+        body: bytes,
+    ) -> None:
+        """Publishes an event, such as Celery's, behind what was sent before. Nobody waits for it; it may be dropped."""
     def start_flush(self, timeout: float) -> Receipt: ...
     @property
     def has_ended(self) -> bool:
@@ -98,9 +107,16 @@ class MessageTemplate:
         headers: dict[str, Any],
         properties: dict[str, Any],
         max_bytes: int,
-    ) -> Self: ...
+        sent_event: dict[str, Any] | None = None,
+    ) -> Self:
+        """`sent_event`, if given, is the event `task-sent` beside each message.
+
+        Its `exchange`, `routing_key`, `headers` and `properties` are those of the event that Celery made for one
+        message, `fields` is that event, `forward_clock` is `app.clock.forward`, and `utcoffset` Celery's function.
+        """
     def prepare(self, sender: Any, named: dict[str, Any], parent: tuple[str, str] | None = None) -> PreparedMessage: ...
-    def background(self, sender: Any, named: dict[str, Any], parent: tuple[str, str] | None = None) -> str: ...
+    def background(self, sender: Any, named: dict[str, Any], parent: tuple[str, str] | None = None) -> str:
+        """Encodes one send, buffers it and returns its id. It does not wait for room in a full buffer."""
 
 class Incoming:
     """A message as Celery handed it over. `taken_from` is the queue that it was taken from, as Celery knows it."""

@@ -17,10 +17,12 @@ class Events:
 
     Arguments:
         url: the broker.
+        settings: Celery's, where they shape how events go.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **settings: Any) -> None:
         self._app = Celery("watching", broker=url, set_as_current=False)
+        self._app.conf.update(settings)
         self._seen: list[Event] = []
         self._changed = threading.Condition()
         self._ready = threading.Event()

@@ -4,6 +4,7 @@
 //!
 //! - [`encode`]: a signal, its sender and its arguments become a task's body.
 //! - [`template`]: one signal's way out, which makes a message of a body.
+//! - [`sent_event`]: Celery's event `task-sent` beside each message.
 //! - [`publisher`]: the core's publisher, and messages that are ready to go.
 //! - [`decode`]: a body becomes what kombu would make of it.
 //! - [`reference`]: the inert stand-ins for what JSON has no form for.
@@ -34,6 +35,7 @@ mod publisher;
 mod reference;
 mod resolve;
 mod sender;
+mod sent_event;
 mod template;
 mod worker;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_signals::{
-    message::{Headers, Message, Outgoing, Properties, Route},
+    message::{Event, Headers, Message, Outgoing, Properties, Route},
     publisher::{Outcome, Publisher as Core, PublisherConfig, Receipt as CoreReceipt},
 };
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use crate::{
     convert, error,
     events::{self, PublisherObserver},
     follow_up::FollowUp,
+    sent_event::SentEvent,
 };
 
 /// How often a waiting thread looks for Ctrl-C.
@@ -84,7 +85,7 @@ impl Publisher {
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
         let route = Arc::new(convert::to_core::<Route>(route, "route")?);
-        Ok(PreparedMessage { core: self.core.clone(), outgoing: Outgoing { route, message } })
+        Ok(PreparedMessage { core: self.core.clone(), outgoing: Outgoing { route, message }, sent_event: None })
     }
 
     /// A message that follows one that could not simply be finished.
@@ -93,7 +94,33 @@ impl Publisher {
         Ok(PreparedMessage {
             core: self.core.clone(),
             outgoing: Outgoing { route, message: follow_up.message.clone() },
+            sent_event: None,
         })
+    }
+
+    /// Publishes an event that somebody else made behind what was sent before. Nobody waits for it: while the broker
+    /// is away it is dropped, and where a broker has no way to those who listen, it always is.
+    fn publish_event(
+        &self,
+        py: Python<'_>,
+        exchange: &Bound<'_, PyDict>,
+        routing_key: &str,
+        headers: &Bound<'_, PyDict>,
+        properties: &Bound<'_, PyDict>,
+        body: &Bound<'_, PyBytes>,
+    ) -> PyResult<()> {
+        let properties: PropertyOptions = convert::to_core(properties, "properties")?;
+        let event = Event {
+            exchange: Arc::new(convert::to_core(exchange, "exchange")?),
+            routing_key: routing_key.into(),
+            message: Message {
+                id: Uuid::nil(),
+                headers: Headers::Raw(convert::to_map(headers, "headers")?),
+                properties: properties.into(),
+                body: Bytes::copy_from_slice(body.as_bytes()),
+            },
+        };
+        self.core.publish_event(event).map_err(|error| error::not_sent(py, &error))
     }
 
     /// Begins to wait until the broker has all that was sent before, at most `timeout` seconds.
@@ -128,6 +155,8 @@ impl Publisher {
 pub(crate) struct PreparedMessage {
     pub(crate) core: Arc<Core>,
     pub(crate) outgoing: Outgoing,
+    /// Goes right behind it.
+    pub(crate) sent_event: Option<Arc<SentEvent>>,
 }
 
 #[pymethods]
@@ -146,7 +175,7 @@ impl PreparedMessage {
 
     /// Sends it and waits until the broker has confirmed it.
     fn confirm(&self, py: Python<'_>) -> PyResult<()> {
-        let receipt = self.core.send(self.outgoing.clone(), None).map_err(|error| error::not_sent(py, &error))?;
+        let receipt = self.send(py, None)?;
         wait(py, &receipt)?.map_err(|error| error::not_sent(py, &error))
     }
 
@@ -155,18 +184,34 @@ impl PreparedMessage {
     #[pyo3(signature = (timeout=None))]
     fn start(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Receipt> {
         let timeout = timeout.map_or(Ok(self.core.timeout()), seconds)?;
-        let core = self.core.send(self.outgoing.clone(), Some(timeout)).map_err(|error| error::not_sent(py, &error))?;
-        Ok(Receipt::new(core, timeout))
+        Ok(Receipt::new(self.send(py, Some(timeout))?, timeout))
     }
 
     /// Puts it into the buffer of background messages, waiting for room if it must.
     fn buffer(&self, py: Python<'_>) -> PyResult<()> {
-        buffer(py, &self.core, self.outgoing.clone())
+        let event = self.event(py);
+        let result = if self.core.has_room(&self.outgoing) {
+            self.core.try_buffer_with_event(self.outgoing.clone(), event)
+        } else {
+            py.detach(|| self.core.buffer_with_event(self.outgoing.clone(), event))
+        };
+        result.map_err(|error| error::not_sent(py, &error))
     }
 
     /// The same, but without any wait for room.
     fn try_buffer(&self, py: Python<'_>) -> PyResult<()> {
-        self.core.try_buffer(self.outgoing.clone()).map_err(|error| error::not_sent(py, &error))
+        try_buffer(py, &self.core, self.outgoing.clone(), self.sent_event.as_deref())
+    }
+}
+
+impl PreparedMessage {
+    fn send(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<CoreReceipt> {
+        let receipt = self.core.send_with_event(self.outgoing.clone(), self.event(py), timeout);
+        receipt.map_err(|error| error::not_sent(py, &error))
+    }
+
+    fn event(&self, py: Python<'_>) -> Option<Box<Event>> {
+        self.sent_event.as_ref().and_then(|event| event.of(py, &self.outgoing.message))
     }
 }
 
@@ -222,10 +267,15 @@ impl Receipt {
     }
 }
 
-/// Buffers a message; lets other threads run only when it must wait for room.
-pub(crate) fn buffer(py: Python<'_>, core: &Core, outgoing: Outgoing) -> PyResult<()> {
-    let result = if core.has_room(&outgoing) { core.try_buffer(outgoing) } else { py.detach(|| core.buffer(outgoing)) };
-    result.map_err(|error| error::not_sent(py, &error))
+/// Buffers a message without any wait for room.
+pub(crate) fn try_buffer(
+    py: Python<'_>,
+    core: &Core,
+    outgoing: Outgoing,
+    sent_event: Option<&SentEvent>,
+) -> PyResult<()> {
+    let event = sent_event.and_then(|event| event.of(py, &outgoing.message));
+    core.try_buffer_with_event(outgoing, event).map_err(|error| error::not_sent(py, &error))
 }
 
 /// Waits without the interpreter's lock, and lets Ctrl-C through.
@@ -246,6 +296,8 @@ pub(crate) struct PropertyOptions {
     content_encoding: String,
     delivery_mode: u8,
     priority: u8,
+    /// Events have none.
+    #[serde(default)]
     pub(crate) correlation_id: String,
     #[serde(default)]
     reply_to: Option<String>,

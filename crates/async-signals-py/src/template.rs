@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::{
     convert, encode,
     publisher::{self, PreparedMessage, PropertyOptions, Publisher},
+    sent_event::SentEvent,
 };
 
 /// Sends one signal over one route.
@@ -33,6 +34,7 @@ use crate::{
 /// `headers` and `properties` are those that Celery made for a message of the
 /// same task on the same route; each send fills in its own id, time and body.
 /// A ValueError says that they hold something that is not the same for every send.
+/// `sent_event`, if given, is published right behind each message; see `sent_event.rs`.
 #[pyclass(frozen, module = "async_signals._native")]
 pub(crate) struct MessageTemplate {
     core: Arc<Core>,
@@ -41,12 +43,14 @@ pub(crate) struct MessageTemplate {
     headers: Arc<CommonHeaders>,
     properties: Properties,
     limits: Limits,
+    sent_event: Option<Arc<SentEvent>>,
 }
 
 #[pymethods]
 impl MessageTemplate {
     #[new]
-    #[pyo3(signature = (publisher, signal, *, route, headers, properties, max_bytes))]
+    #[pyo3(signature = (publisher, signal, *, route, headers, properties, max_bytes, sent_event=None))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         publisher: &Publisher,
         signal: String,
@@ -54,6 +58,7 @@ impl MessageTemplate {
         headers: &Bound<'_, PyDict>,
         properties: &Bound<'_, PyDict>,
         max_bytes: usize,
+        sent_event: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let template: TaskTemplateHeaders = serde_json::from_value(Value::Object(convert::to_map(headers, "headers")?))
             .map_err(|error| PyValueError::new_err(format!("headers: {error}")))?;
@@ -65,6 +70,7 @@ impl MessageTemplate {
             headers: Arc::new(template.into_headers()?),
             properties: properties.into(),
             limits: Limits::sending(max_bytes),
+            sent_event: sent_event.map(|given| SentEvent::new(given).map(Arc::new)).transpose()?,
         })
     }
 
@@ -78,10 +84,10 @@ impl MessageTemplate {
         parent: Option<(String, String)>,
     ) -> PyResult<PreparedMessage> {
         let outgoing = self.outgoing(py, sender, named, parent)?;
-        Ok(PreparedMessage { core: self.core.clone(), outgoing })
+        Ok(PreparedMessage { core: self.core.clone(), outgoing, sent_event: self.sent_event.clone() })
     }
 
-    /// Encodes one send, buffers it and returns its id.
+    /// Encodes one send, buffers it and returns its id. It does not wait for room in a full buffer.
     #[pyo3(signature = (sender, named, parent=None))]
     fn background<'py>(
         &self,
@@ -92,7 +98,7 @@ impl MessageTemplate {
     ) -> PyResult<Bound<'py, PyString>> {
         let outgoing = self.outgoing(py, sender, named, parent)?;
         let id = PyString::new(py, outgoing.message.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-        publisher::buffer(py, &self.core, outgoing)?;
+        publisher::try_buffer(py, &self.core, outgoing, self.sent_event.as_deref())?;
         Ok(id)
     }
 }
@@ -122,7 +128,7 @@ impl MessageTemplate {
 }
 
 /// Seconds since 1970.
-fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 

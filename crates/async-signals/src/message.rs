@@ -49,7 +49,7 @@ pub struct Properties {
     pub delivery_mode: u8,
     /// 0 to 255. RabbitMQ serves high numbers first, Redis (through kombu) low ones.
     pub priority: u8,
-    /// The task's id as text.
+    /// The task's id as text. Empty: there is none.
     pub correlation_id: String,
     /// Where an answer would go. Celery always sends one.
     pub reply_to: Option<Arc<str>>,
@@ -209,6 +209,17 @@ pub struct Outgoing {
     /// Where it goes. Shared by all messages of one signal.
     pub route: Arc<Route>,
     /// What goes there.
+    pub message: Message,
+}
+
+/// An event, such as Celery's `task-sent`: for whoever listens at the moment, and kept for nobody.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The exchange that listeners bind their queues to.
+    pub exchange: Arc<Exchange>,
+    /// What listeners choose by: `task.sent`.
+    pub routing_key: Arc<str>,
+    /// What they get. It has no correlation id.
     pub message: Message,
 }
 

@@ -57,6 +57,8 @@ _OPTIONS = {
     "redis": _Options(
         frozenset(
             {
+                "fanout_patterns",
+                "fanout_prefix",
                 "global_keyprefix",
                 "sep",
                 "priority_steps",
@@ -70,8 +72,6 @@ _OPTIONS = {
             {
                 *_RETRIES,
                 "ack_emulation",
-                "fanout_patterns",
-                "fanout_prefix",
                 "health_check_interval",
                 "max_connections",
                 "polling_interval",

@@ -226,6 +226,11 @@ def _exchange(entity: Any) -> dict[str, Any] | None:
         return None
     if entity.type not in ("direct", "topic"):
         raise NotNative(f"exchange {entity.name!r} is of type {entity.type!r}")
+    return exchange(entity)
+
+
+def exchange(entity: Any) -> dict[str, Any]:
+    """A kombu exchange of whatever type, as the core takes it."""
     return {
         "name": entity.name,
         "kind": entity.type,

@@ -6,6 +6,7 @@ and within its context. Only the last step, which talks to a broker, is another 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 from celery.app.routes import MapRoute
 from celery.exceptions import QueueNotFound
+from celery.utils.time import utcoffset
 from kombu import Producer
 from kombu.compression import compress
+from kombu.serialization import dumps as serialize
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps
 
@@ -26,7 +29,7 @@ from async_signals._native import MessageTemplate, Publisher, encode_body
 from async_signals.errors import BrokerMisconfigured, SignalNotSent
 from async_signals.publishing.celery_producer import CeleryMessage
 
-from . import TASK, NotNative, route
+from . import TASK, NotNative, exchange, route
 
 if TYPE_CHECKING:
     from async_signals.dispatcher import AsyncSignal
@@ -83,11 +86,12 @@ def template(app: Celery, publisher: Publisher | None, signal: AsyncSignal, name
     """
     if publisher is None or is_observed(app) or not _is_uniform(app) or signal.expires is not None:
         return None
-    made: list[tuple[Any, Any, Any]] = []
+    producer = _TemplateProducer(app)
     try:
-        producer = _TemplateProducer(app, lambda *parts: made.append(parts))
         _apply_async(app, signal, name, (name, None), {}, new_id(), producer)
-        [(where, headers, properties)] = made
+        [(where, headers, properties)] = producer.made
+        if (producer.sent_event is not None) != bool(app.conf.task_send_sent_event):
+            return None  # somebody has another way to send events
         return MessageTemplate(
             publisher,
             name,
@@ -95,6 +99,7 @@ def template(app: Celery, publisher: Publisher | None, signal: AsyncSignal, name
             headers=headers,
             properties=properties,
             max_bytes=settings.get().max_message_size,
+            sent_event=producer.sent_event,
         )
     except (NotNative, TypeError, ValueError):
         return None  # a route that the core cannot take, or more in the message than it can fill in
@@ -105,7 +110,6 @@ def _is_uniform(app: Celery) -> bool:
     return (
         all(type(router) is MapRoute for router in app.amqp.router.routes)
         and conf.task_protocol == 2
-        and not conf.task_send_sent_event
         and not conf.task_compression
         and not conf.task_inherit_parent_priority
     )
@@ -191,16 +195,16 @@ class _SignalProducer(UnconnectedProducer):
     def publish(self, body: Any, *args: Any, **kwargs: Any) -> Any:
         """As kombu's, but without its retries: the core has its own."""
         if isinstance(body, dict) and "task" not in body:
-            self._publish_event(body, kwargs)
+            # Protocol 1 shows the values themselves, which are nobody's business but the receivers'.
+            event = {**body, "args": "(...)", "kwargs": "{...}"} if self._app.conf.task_protocol == 1 else body
+            self._publish_event(event, kwargs)
             return None
         kwargs["retry"] = False
         return super().publish(body, *args, **kwargs)
 
     def _publish_event(self, event: dict[str, Any], arguments: dict[str, Any]) -> None:
         """An event ``task-sent`` goes beside its message (``task_send_sent_event``)."""
-        # Protocol 1 shows the values themselves, which are nobody's business but the receivers'.
-        event = {**event, "args": "(...)", "kwargs": "{...}"} if self._app.conf.task_protocol == 1 else event
-        CeleryMessage(self._app, str(event.get("uuid")), event, {**arguments, "retry": False}).publish_event()
+        raise AssertionError("a subclass takes it")
 
     def _prepare(
         self,
@@ -292,13 +296,66 @@ class _SendProducer(_SignalProducer, CoreProducer):
         assert self._publisher is not None
         self._hand_over(self._publisher.message(where, headers, properties, body))
 
+    def _publish_event(self, event: dict[str, Any], arguments: dict[str, Any]) -> None:
+        if self._publisher is not None:
+            with contextlib.suppress(NotNative):
+                parts = _event_parts(event, arguments)
+                self._publisher.publish_event(
+                    parts["exchange"], parts["routing_key"], parts["headers"], parts["properties"], parts["body"]
+                )
+                return
+        CeleryMessage(self._app, str(event.get("uuid")), event, {**arguments, "retry": False}).publish_event()
+
 
 class _TemplateProducer(_SignalProducer, CoreProducer):
-    """Keeps all of a message but the body, to make others after it."""
+    """Keeps all of a message but the body, and the event beside it, to make others after them.
 
-    def __init__(self, app: Celery, keep: Callable[[Any, Any, Any], None]) -> None:
+    Attributes:
+        made: The route, headers and properties of each message.
+        sent_event: What makes the event ``task-sent`` of each message; None: there is none.
+    """
+
+    def __init__(self, app: Celery) -> None:
         super().__init__(app)
-        self._keep = keep
+        self.made: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = []
+        self.sent_event: dict[str, Any] | None = None
 
     def _take(self, body: bytes, where: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> None:
-        self._keep(where, headers, properties)
+        self.made.append((where, headers, properties))
+
+    def _publish_event(self, event: dict[str, Any], arguments: dict[str, Any]) -> None:
+        parts = _event_parts(event, arguments)
+        if parts["properties"]["content_type"] != "application/json":
+            raise NotNative(f"event_serializer is {self._app.conf.event_serializer!r}")
+        del parts["body"]
+        # The fields as the receiver reads them: whatever the serializer makes of them.
+        self.sent_event = {
+            **parts,
+            "fields": dict(event),
+            "forward_clock": self._app.clock.forward,
+            "utcoffset": utcoffset,
+        }
+
+
+def _event_parts(event: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """What ``celery.events.EventDispatcher`` has a producer publish, as the core takes it.
+
+    Raises:
+        NotNative: There is more to it.
+    """
+    [declared] = arguments.get("declare") or [None]
+    if declared is None or declared.name != arguments.get("exchange"):
+        raise NotNative("an event goes to an exchange that is not its own")
+    content_type, content_encoding, body = serialize(event, arguments.get("serializer"))
+    return {
+        "exchange": exchange(declared),
+        "routing_key": arguments["routing_key"],
+        "headers": dict(arguments.get("headers") or {}),
+        "properties": {
+            "content_type": content_type,
+            "content_encoding": content_encoding,
+            "delivery_mode": arguments.get("delivery_mode") or declared.delivery_mode or 2,
+            "priority": 0,
+        },
+        "body": body.encode() if isinstance(body, str) else body,
+    }

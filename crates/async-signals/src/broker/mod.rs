@@ -22,14 +22,14 @@ mod url;
 
 use std::{fmt, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
 
 pub use config::{BrokerConfig, Tls};
 pub use consumer::{Consumer, Content, Subscription, Tag, Taken, consume};
 pub use error::BrokerError;
 pub use url::{BrokerUrl, Scheme};
 
-use crate::message::Outgoing;
+use crate::message::{Event, Outgoing};
 
 /// What became of one message.
 pub type Published = Result<(), BrokerError>;
@@ -43,6 +43,12 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// There is no time limit here: the caller drops the future at its deadline,
     /// which must leave the connection usable.
     fn publish<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Published>>;
+
+    /// Publishes events for whoever listens at the moment, as far as this broker has a way to. What cannot go now is
+    /// dropped, and nobody is told.
+    fn publish_events(&self, _events: Vec<Event>) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
 
     /// How many [`Broker::publish`] calls are worth having under way at once.
     fn pipeline(&self) -> usize {

@@ -75,6 +75,7 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 
 #[derive(Serialize)]
 struct Properties<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
     correlation_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<&'a str>,
@@ -392,7 +393,10 @@ mod tests {
             prop_assert_eq!(read.routing_key(), Some(routing_key.as_str()));
             prop_assert_eq!(read.priority(), priority.min(9));
             prop_assert_eq!(&read.properties["delivery_mode"], delivery_mode);
-            prop_assert_eq!(&read.properties["correlation_id"], &correlation_id);
+            prop_assert_eq!(
+                read.properties.get("correlation_id").and_then(Value::as_str),
+                Some(correlation_id.as_str()).filter(|id| !id.is_empty())
+            );
             prop_assert_eq!(read.properties.get("reply_to").and_then(Value::as_str), reply_to.as_deref());
             let expiration = expiration_ms.map(|ms| ms.to_string());
             prop_assert_eq!(read.properties.get("expiration").and_then(Value::as_str), expiration.as_deref());

@@ -33,7 +33,7 @@ pub use self::{
 use crate::{
     broker::{BrokerConfig, BrokerError},
     ids::Ids,
-    message::{Message, Outgoing},
+    message::{Event, Message, Outgoing},
 };
 
 /// How a [`Publisher`] works.
@@ -201,9 +201,24 @@ impl Publisher {
     ///
     /// [`PublishError::Forked`] and [`PublishError::Closed`]; all else is the receipt's.
     pub fn send(&self, outgoing: Outgoing, timeout: Option<Duration>) -> Result<Receipt, PublishError> {
+        self.send_with_event(outgoing, None, timeout)
+    }
+
+    /// The same, with an event right behind the message. Nobody waits for the event: if it cannot go along, it is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::send`].
+    pub fn send_with_event(
+        &self,
+        outgoing: Outgoing,
+        event: Option<Box<Event>>,
+        timeout: Option<Duration>,
+    ) -> Result<Receipt, PublishError> {
         let timeout = timeout.unwrap_or(self.shared.timeout);
         let slot = Slot::new(timeout);
-        self.push(Item::Send(Entry::confirmed(outgoing, Settler::new(slot.clone()))))?;
+        self.push(Item::Send(Entry::confirmed(outgoing, event, Settler::new(slot.clone()))))?;
         Ok(Receipt { slot })
     }
 
@@ -215,7 +230,16 @@ impl Publisher {
     ///
     /// [`PublishError::BufferFull`], [`PublishError::Forked`] and [`PublishError::Closed`].
     pub fn buffer(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        self.admit(outgoing, self.buffer_timeout)
+        self.admit(outgoing, None, self.buffer_timeout)
+    }
+
+    /// The same, with an event right behind the message, as [`Publisher::send_with_event`] has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::buffer`].
+    pub fn buffer_with_event(&self, outgoing: Outgoing, event: Option<Box<Event>>) -> Result<(), PublishError> {
+        self.admit(outgoing, event, self.buffer_timeout)
     }
 
     /// The same without any wait, for callers that must not block.
@@ -224,7 +248,25 @@ impl Publisher {
     ///
     /// As [`Publisher::buffer`].
     pub fn try_buffer(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        self.admit(outgoing, Duration::ZERO)
+        self.admit(outgoing, None, Duration::ZERO)
+    }
+
+    /// The same, with an event right behind the message, as [`Publisher::send_with_event`] has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::buffer`].
+    pub fn try_buffer_with_event(&self, outgoing: Outgoing, event: Option<Box<Event>>) -> Result<(), PublishError> {
+        self.admit(outgoing, event, Duration::ZERO)
+    }
+
+    /// Publishes an event behind what was sent before. Nobody waits for it: while the broker is away it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Forked`] and [`PublishError::Closed`].
+    pub fn publish_event(&self, event: Event) -> Result<(), PublishError> {
+        self.push(Item::Event(event))
     }
 
     /// Whether a background send of this message would not have to wait just now.
@@ -232,7 +274,7 @@ impl Publisher {
         self.shared.buffer.has_room_for(outgoing.message.body.len())
     }
 
-    fn admit(&self, outgoing: Outgoing, patience: Duration) -> Result<(), PublishError> {
+    fn admit(&self, outgoing: Outgoing, event: Option<Box<Event>>, patience: Duration) -> Result<(), PublishError> {
         let bytes = outgoing.message.body.len();
         if !self.shared.buffer.admit(bytes, patience) {
             return Err(PublishError::BufferFull {
@@ -240,7 +282,7 @@ impl Publisher {
                 last: self.shared.obstacle(),
             });
         }
-        self.push(Item::Send(Entry::background(outgoing)))
+        self.push(Item::Send(Entry::background(outgoing, event)))
     }
 
     /// A receipt for everything that was sent before: it is settled when the

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, BrokerError, Published},
-    message::Outgoing,
+    message::{Event, Outgoing},
 };
 
 /// How long to leave a broker alone that says it is blocked.
@@ -32,6 +32,7 @@ const BLOCKED_PAUSE: Duration = Duration::from_millis(100);
 #[allow(clippy::large_enum_variant, reason = "flushes are rare, and a box for each send would cost an allocation")]
 pub(super) enum Item {
     Send(Entry),
+    Event(Event),
     Flush(Settler),
 }
 
@@ -39,6 +40,8 @@ pub(super) enum Item {
 #[derive(Debug)]
 pub(super) struct Entry {
     outgoing: Outgoing,
+    /// Goes right behind the message, the first time that it is handed over.
+    event: Option<Box<Event>>,
     /// `None` in the background.
     slot: Option<Settler>,
     /// Its place in the order in which messages came.
@@ -46,14 +49,20 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn confirmed(outgoing: Outgoing, slot: Settler) -> Self {
-        Self { outgoing, slot: Some(slot), number: 0 }
+    pub(super) fn confirmed(outgoing: Outgoing, event: Option<Box<Event>>, slot: Settler) -> Self {
+        Self { outgoing, event, slot: Some(slot), number: 0 }
     }
 
-    pub(super) fn background(outgoing: Outgoing) -> Self {
-        Self { outgoing, slot: None, number: 0 }
+    pub(super) fn background(outgoing: Outgoing, event: Option<Box<Event>>) -> Self {
+        Self { outgoing, event, slot: None, number: 0 }
     }
 }
+
+/// How many events may wait for the connection.
+const MOST_EVENTS: usize = 1_000;
+
+/// How many batches of events may be under way: a broker that takes no more gets no more.
+const MOST_EVENT_BATCHES: usize = 8;
 
 /// One batch's way back: who waits, the messages, and what the broker said of each.
 type Batch = (Vec<Ticket>, Vec<Outgoing>, Vec<Published>);
@@ -106,6 +115,9 @@ pub(super) struct Pump {
     /// To be sent again. They go back into the queue when no batch is under
     /// way any more, so that the order is kept.
     again: Vec<Entry>,
+    /// Events without a message of their own, which wait for a connection as long as messages before them do.
+    events: Vec<Event>,
+    events_under_way: FuturesUnordered<BoxFuture<'static, ()>>,
     in_flight: FuturesUnordered<BoxFuture<'static, Batch>>,
     /// Numbers that are in flight, a lower bound per batch: what a flush waits for.
     in_flight_from: Vec<u64>,
@@ -132,6 +144,8 @@ impl Pump {
             connecting: None,
             queue: VecDeque::new(),
             again: Vec::new(),
+            events: Vec::new(),
+            events_under_way: FuturesUnordered::new(),
             in_flight: FuturesUnordered::new(),
             in_flight_from: Vec::new(),
             deadlines: BinaryHeap::new(),
@@ -148,7 +162,8 @@ impl Pump {
         let mut items = Vec::with_capacity(1024);
         loop {
             self.advance();
-            if self.closing && self.queue.is_empty() && self.again.is_empty() && self.in_flight.is_empty() {
+            let idle = self.queue.is_empty() && self.again.is_empty() && self.in_flight.is_empty();
+            if self.closing && idle && self.events_under_way.is_empty() {
                 break;
             }
             let alarm = self.alarm();
@@ -156,6 +171,8 @@ impl Pump {
             tokio::select! {
                 biased;
                 Some(batch) = self.in_flight.next(), if !self.in_flight.is_empty() => self.settle(batch),
+                // After the messages that they go behind.
+                Some(()) = self.events_under_way.next(), if !self.events_under_way.is_empty() => {}
                 result = async { connecting.expect("the guard saw it").await }, if connecting.is_some() => {
                     self.connecting = None;
                     self.connected(result);
@@ -179,6 +196,11 @@ impl Pump {
                 self.next_number += 1;
                 self.deadlines.extend(entry.slot.as_ref().map(|slot| Due(slot.slot().clone())));
                 self.queue.push_back(entry);
+            }
+            Item::Event(event) => {
+                if self.events.len() < MOST_EVENTS {
+                    self.events.push(event);
+                }
             }
             Item::Flush(slot) => {
                 self.deadlines.push(Due(slot.slot().clone()));
@@ -214,22 +236,53 @@ impl Pump {
             }
             self.hand_over(broker);
         }
+        self.publish_events();
         self.finish_flushes();
+    }
+
+    /// Publishes the events that no message takes along. Nobody connects for their sake.
+    fn publish_events(&mut self) {
+        if self.events.is_empty() || !self.queue.is_empty() || !self.again.is_empty() || self.connecting.is_some() {
+            return;
+        }
+        let events = std::mem::take(&mut self.events);
+        if let Some(broker) = self.broker.clone() {
+            self.hand_over_events(broker, events);
+        }
+    }
+
+    /// Has a broker publish events, unless it is slow to.
+    fn hand_over_events(&mut self, broker: Arc<dyn Broker>, events: Vec<Event>) {
+        if events.is_empty() || self.events_under_way.len() >= MOST_EVENT_BATCHES {
+            return;
+        }
+        let patience = self.timeout;
+        let publish = async move {
+            // Nobody is told what has become of them.
+            let _ = timeout(patience, broker.publish_events(events)).await;
+        };
+        self.events_under_way.push(publish.boxed());
     }
 
     fn hand_over(&mut self, broker: Arc<dyn Broker>) {
         let size = self.queue.len().min(broker.batch());
         let (mut tickets, mut batch) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        let mut events = std::mem::take(&mut self.events);
         while batch.len() < size {
-            let Some(Entry { outgoing, slot, number }) = self.queue.pop_front() else { break };
+            let Some(Entry { outgoing, event, slot, number }) = self.queue.pop_front() else { break };
             if slot.as_ref().is_none_or(|slot| slot.take()) {
                 tickets.push(Ticket { slot, number });
                 batch.push(outgoing);
+                events.extend(event.map(|event| *event));
             }
         }
-        let Some(first) = tickets.first() else { return };
+        let Some(first) = tickets.first() else {
+            self.events = events;
+            return;
+        };
         self.in_flight_from.push(first.number);
         let patience = self.timeout;
+        let events_broker = broker.clone();
         self.in_flight.push(
             async move {
                 let answers = timeout(patience, broker.publish(&batch)).await.unwrap_or_else(|_| {
@@ -240,6 +293,7 @@ impl Pump {
             }
             .boxed(),
         );
+        self.hand_over_events(events_broker, events);
     }
 
     fn connected(&mut self, result: Result<Arc<dyn Broker>, BrokerError>) {
@@ -273,6 +327,7 @@ impl Pump {
     }
 
     fn obstructed(&mut self, error: &BrokerError) {
+        self.events.clear();
         if !self.shared.set_obstacle(Some(error.clone())) {
             self.observer.disconnected(error);
         }
@@ -293,7 +348,7 @@ impl Pump {
                 Err(error) if error.is_transient() => {
                     self.hindered(&error);
                     if slot.as_ref().is_none_or(|slot| !slot.is_settled()) {
-                        self.again.push(Entry { outgoing, slot, number });
+                        self.again.push(Entry { outgoing, event: None, slot, number });
                     }
                     continue;
                 }

@@ -116,8 +116,18 @@ async fn declare(channel: &Channel, url: &str, queue: &Queue) -> Result<(), Brok
 }
 
 async fn declare_exchange(channel: &Channel, url: &str, exchange: &Exchange) -> Result<(), BrokerError> {
+    let declared = ask_for_exchange(channel, exchange, false).await?;
+    declared.map_err(|error| error::declaring(url, &format!("exchange '{}'", exchange.name), &error))
+}
+
+/// Asks for an exchange. `nowait`: without waiting for the broker's word, which closes the channel if it is a refusal.
+pub(super) async fn ask_for_exchange(
+    channel: &Channel,
+    exchange: &Exchange,
+    nowait: bool,
+) -> Result<lapin::Result<()>, BrokerError> {
     if !exchange.declare || exchange.name.starts_with(BROKERS_OWN) {
-        return Ok(());
+        return Ok(Ok(()));
     }
     let kind = match exchange.kind.as_str() {
         "direct" => ExchangeKind::Direct,
@@ -131,9 +141,8 @@ async fn declare_exchange(channel: &Channel, url: &str, exchange: &Exchange) -> 
         durable: exchange.durable,
         auto_delete: exchange.auto_delete,
         internal: false,
-        nowait: false,
+        nowait,
     };
     let name = short("exchange", exchange.name.as_str())?;
-    let declared = channel.exchange_declare(name, kind, options, table(exchange.arguments.clone())?).await;
-    declared.map_err(|error| error::declaring(url, &format!("exchange '{}'", exchange.name), &error))
+    Ok(channel.exchange_declare(name, kind, options, table(exchange.arguments.clone())?).await)
 }

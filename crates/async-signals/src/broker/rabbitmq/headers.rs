@@ -23,8 +23,10 @@ pub(super) fn properties(message: &Message) -> Result<BasicProperties, BrokerErr
         .with_content_encoding(short("content_encoding", &*properties.content_encoding)?)
         .with_headers(headers(&message.headers)?)
         .with_delivery_mode(properties.delivery_mode)
-        .with_priority(properties.priority)
-        .with_correlation_id(short("correlation_id", properties.correlation_id.as_str())?);
+        .with_priority(properties.priority);
+    if !properties.correlation_id.is_empty() {
+        encoded = encoded.with_correlation_id(short("correlation_id", properties.correlation_id.as_str())?);
+    }
     if let Some(reply_to) = &properties.reply_to {
         encoded = encoded.with_reply_to(short("reply_to", &**reply_to)?);
     }

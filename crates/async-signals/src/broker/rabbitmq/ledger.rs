@@ -66,7 +66,7 @@ pub(super) struct Mark {
 
 impl Mark {
     fn is_on(&self, returned: &BasicReturnMessage) -> bool {
-        returned.properties.correlation_id().as_ref().is_some_and(|id| id.as_str() == self.correlation_id)
+        returned.properties.correlation_id().as_ref().map_or("", |id| id.as_str()) == self.correlation_id
             && returned.exchange.as_str() == self.route.exchange
             && returned.routing_key.as_str() == self.route.routing_key
     }

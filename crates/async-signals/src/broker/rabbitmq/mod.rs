@@ -12,6 +12,7 @@ mod consumer;
 mod declare;
 mod deliveries;
 mod error;
+mod events;
 mod headers;
 mod incoming;
 mod ledger;
@@ -34,13 +35,14 @@ pub(super) use self::consumer::RabbitMqConsumer;
 use self::{
     declare::Declarations,
     error::code,
+    events::Events,
     headers::{properties, short},
     ledger::{Mark, Verdict},
     line::{Cord, Line},
     publishing::{Batch, Parcel, Publishing, Request},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
-use crate::message::{Outgoing, Route};
+use crate::message::{Event, Outgoing, Route};
 
 /// kombu's defaults for both (`kombu/transport/pyamqp.py`).
 const GUEST: &str = "guest";
@@ -54,6 +56,7 @@ pub struct RabbitMq {
     connection: Arc<Connection>,
     url: Arc<str>,
     declarations: Declarations,
+    events: Events,
     requests: mpsc::Sender<Request>,
     blocked: watch::Receiver<Option<String>>,
 }
@@ -64,7 +67,8 @@ impl RabbitMq {
         let connection = Arc::new(connection);
         let url: Arc<str> = url.to_string().into();
         let (requests, blocked) = Publishing::start(connection.clone(), url.clone(), cord);
-        Ok(Self { connection, url, declarations: Declarations::default(), requests, blocked })
+        let events = Events::new(connection.clone());
+        Ok(Self { connection, url, declarations: Declarations::default(), events, requests, blocked })
     }
 
     /// Publishes everything, and again what deserves another try.
@@ -182,6 +186,11 @@ impl RabbitMq {
 impl Broker for RabbitMq {
     fn publish<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Published>> {
         self.publish_all(batch).boxed()
+    }
+
+    fn publish_events(&self, events: Vec<Event>) -> BoxFuture<'_, ()> {
+        self.events.publish(events);
+        std::future::ready(()).boxed()
     }
 
     // Four batches of 256: about a thousand confirms outstanding, beyond which

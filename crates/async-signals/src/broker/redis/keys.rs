@@ -18,10 +18,15 @@ pub(super) struct Keys {
     steps: Vec<String>,
     unacked: String,
     unacked_index: String,
+    /// Stands before the names of fanout exchanges, `{db}` in place of the database's number.
+    fanout: String,
+    /// Whether the routing key stands behind them.
+    fanout_patterns: bool,
 }
 
 impl Keys {
-    /// Reads `global_keyprefix`, `sep`, `priority_steps`, `unacked_key` and `unacked_index_key`.
+    /// Reads `global_keyprefix`, `sep`, `priority_steps`, `unacked_key`, `unacked_index_key`, `fanout_prefix` and
+    /// `fanout_patterns`.
     pub(super) fn new(options: &Map<String, Value>) -> Result<Self, BrokerError> {
         let separator = text(options, "sep")?.unwrap_or("\x06\x16").to_owned();
         if separator.is_empty() {
@@ -44,6 +49,12 @@ impl Keys {
         Ok(Self {
             unacked: key("unacked_key", "unacked")?,
             unacked_index: key("unacked_index_key", "unacked_index")?,
+            fanout: match options.get("fanout_prefix") {
+                Some(Value::String(prefix)) if !prefix.is_empty() => prefix.clone(),
+                Some(given) if !truth(given) => String::new(),
+                _ => "/{db}.".to_owned(),
+            },
+            fanout_patterns: options.get("fanout_patterns").is_none_or(truth),
             prefix,
             suffixes,
             steps: steps.iter().map(|step| suffix(*step)).collect(),
@@ -89,6 +100,16 @@ impl Keys {
         (parts.next().is_none() && !queue.is_empty()).then_some((routing_key, pattern, queue))
     }
 
+    /// The channel that a fanout exchange's messages of a routing key are published to.
+    pub(super) fn fanout_channel(&self, database: i64, exchange: &str, routing_key: &str) -> String {
+        let fanout = self.fanout.replace("{db}", &database.to_string());
+        if self.fanout_patterns && !routing_key.is_empty() {
+            [&self.prefix, &fanout, exchange, "/", routing_key].concat()
+        } else {
+            [&self.prefix, &fanout, exchange].concat()
+        }
+    }
+
     /// The hash of what was taken and not settled: tag → `[envelope, exchange, routing key]`.
     pub(super) fn unacked(&self) -> &str {
         &self.unacked
@@ -108,6 +129,18 @@ impl Keys {
     /// Ours alone: the hash of the connection by which each worker may take.
     pub(super) fn generations(&self) -> String {
         [&self.prefix, "async_signals.generations"].concat()
+    }
+}
+
+/// Whether Python takes a value for true.
+fn truth(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(truth) => *truth,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(items) => !items.is_empty(),
     }
 }
 
@@ -157,6 +190,19 @@ mod tests {
         let named = keys(json!({"global_keyprefix": "shop:", "unacked_key": "u", "unacked_index_key": "i"}));
         let named = named.expect("options");
         assert_eq!((named.unacked(), named.unacked_index()), ("shop:u", "shop:i"));
+    }
+
+    #[test]
+    fn names_channels_as_kombu_does() {
+        // Seen in `PUBSUB CHANNELS` and MONITOR under kombu 5.7.
+        for (options, channel) in [
+            (json!({}), "/3.celeryev/task.sent"),
+            (json!({"global_keyprefix": "shop:", "fanout_prefix": true}), "shop:/3.celeryev/task.sent"),
+            (json!({"fanout_prefix": "own-{db}-"}), "own-3-celeryev/task.sent"),
+            (json!({"fanout_prefix": false, "fanout_patterns": false}), "celeryev"),
+        ] {
+            assert_eq!(keys(options).expect("options").fanout_channel(3, "celeryev", "task.sent"), channel);
+        }
     }
 
     #[test]

@@ -30,17 +30,19 @@ use self::{
     error::Errors,
     keys::Keys,
     push::Pushes,
-    routes::{Known, Routes, Targets},
+    routes::{Known, Routes, Targets, command},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
 use crate::{
     ids::Ids,
-    message::{Outgoing, Route},
+    message::{Event, Outgoing, Route},
+    protocol::kombu::write_envelope,
 };
 
 /// One connection to a Redis or Valkey server.
 pub struct Redis {
     connection: MultiplexedConnection,
+    database: i64,
     keys: Keys,
     ids: Ids,
     errors: Errors,
@@ -59,7 +61,8 @@ impl Redis {
     pub(super) async fn connect(config: &BrokerConfig, url: &BrokerUrl) -> Result<Self, BrokerError> {
         let keys = Keys::new(&config.transport_options)?;
         let (connection, errors) = connection::open(config, url).await?;
-        Ok(Self { connection, keys, ids: Ids::default(), errors, routes: Mutex::default() })
+        let database = address::database(url)?.into();
+        Ok(Self { connection, database, keys, ids: Ids::default(), errors, routes: Mutex::default() })
     }
 
     async fn publish_all(&self, batch: &[Outgoing]) -> Vec<Published> {
@@ -180,6 +183,27 @@ impl Redis {
 impl Broker for Redis {
     fn publish<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Published>> {
         self.publish_all(batch).boxed()
+    }
+
+    /// As kombu publishes to a fanout exchange. A server that refuses is not asked why.
+    fn publish_events(&self, events: Vec<Event>) -> BoxFuture<'_, ()> {
+        async move {
+            let mut pipeline = Pipeline::with_capacity(events.len());
+            let mut envelope = Vec::new();
+            for Event { exchange, routing_key, message } in &events {
+                envelope.clear();
+                if write_envelope(&mut envelope, message, &exchange.name, routing_key, self.ids.next()).is_ok() {
+                    let channel = self.keys.fanout_channel(self.database, &exchange.name, routing_key);
+                    let mut publish = command("PUBLISH", [channel]);
+                    publish.arg(&envelope);
+                    pipeline.add_command(publish);
+                }
+            }
+            if !pipeline.is_empty() {
+                let _ = self.connection.clone().send_packed_commands(&pipeline, 0, pipeline.len()).await;
+            }
+        }
+        .boxed()
     }
 
     fn batch(&self) -> usize {
