@@ -94,6 +94,8 @@ def test_a_failed_try_is_one_line_and_no_mail(
         f"WARNING {receiver} failed in try 2, and is tried again: ConnectionError('refused in try 2', [])",
         f"ERROR {receiver} failed in try 3, the last one: ConnectionError('refused in try 3', [])",
     ]
+    errors = [line for line in log.splitlines() if "ERROR/" in line]
+    assert len(errors) == 1, "the dead letter is not a second one"
     assert log.count("Traceback (most recent call last)") == 3, "each traceback once"
     assert "send_robust" not in log
     assert not (project.folder / "mails").exists(), "the receiver's own thread mails nobody"

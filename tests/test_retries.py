@@ -88,6 +88,9 @@ class TestRetries:
         (message,) = project.take("celery.dead")
         ours = message.headers["async_signals"]
         assert ours["parked"]["kind"] == "UnknownReceiver"
+        (told,) = [line for line in worker.output.splitlines() if "is dead-lettered to" in line]
+        assert "ERROR" in told
+        assert "shopapp.tries.long_gone not here: this worker has no receiver of that name" in told
         assert ours["receivers"] == ["shopapp.tries.long_gone"]
         assert message.decode()[1] == {"what": ["as sent"]}
 

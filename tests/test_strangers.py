@@ -6,6 +6,7 @@ import pytest
 
 from conftest import MakeProject
 from servers.project import Broker
+from servers.redis import RedisServer
 from servers.worker import KINDS, Kind
 
 #: In the manner of cookiecutter-django, edx-platform and authentik.
@@ -77,3 +78,50 @@ def test_a_project_of_somebody_else(make_project: MakeProject, broker: Broker, s
             """
         )
         project.effects.wait_for(2, "mine")
+
+
+#: In the manner of packages that give each tenant a schema: whose a task is stands in a header that the app adds.
+TENANTS = """
+import threading
+import celery.app.base
+from celery.signals import task_prerun
+
+current = threading.local()
+
+class Tenants(celery.app.base.Celery):
+    def send_task(self, *args, **options):
+        options["headers"] = {**(options.get("headers") or {}), "tenant": current.tenant}
+        return super().send_task(*args, **options)
+
+@task_prerun.connect
+def switch(task, **kwargs):
+    from shopapp.effects import record
+    record("switched", None, tenant=(task.request.headers or vars(task.request))["tenant"])
+
+from proj.celery import app
+app.__class__ = Tenants
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_send_is_its_tenants(make_project: MakeProject, redis_server: RedisServer, kind: Kind) -> None:
+    project = make_project(redis_server, settings=TENANTS)
+    project.migrate()
+    project.run(
+        """
+        from django.db import transaction
+        from proj.settings import current
+        from shopapp.signals import my_signal
+        for current.tenant in ("first", "second", "first"):
+            my_signal.send(None, of=current.tenant)
+            my_signal.options(durability="background").send(None, of=current.tenant)
+            with transaction.atomic():
+                my_signal.send(None, of=current.tenant)
+        """
+    )
+    with project.worker(kind=kind, options=["--concurrency", "1"]):
+        project.effects.wait_for(9, "mine")
+    seen = [effect["arguments"] for effect in project.effects.seen()]
+    switched, received = seen[::2], seen[1::2]
+    assert [arguments["tenant"] for arguments in switched] == [arguments["of"] for arguments in received]
+    assert sorted(arguments["of"] for arguments in received) == ["first"] * 6 + ["second"] * 3

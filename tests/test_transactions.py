@@ -443,6 +443,34 @@ def test_a_dead_broker_at_commit_skips_nobody_elses_hooks(make_project: MakeProj
     assert "was not sent" in report.output
 
 
+@pytest.mark.parametrize("last", ["return HttpResponse('placed')", "raise Undone"])
+def test_a_request_that_is_one_transaction(shop: Project, last: str) -> None:
+    """ATOMIC_REQUESTS: what a view sends goes once it has returned, and not at all if it raises."""
+    report = shop.run(
+        WORDS
+        + f"""
+    import sys
+    from django.http import HttpResponse
+    from django.test import Client, override_settings
+    from django.urls import path
+
+    connections.settings["default"]["ATOMIC_REQUESTS"] = True
+
+    def place(request):
+        order_placed.options(queue="orders").send(Order, order_id=Order.objects.create().pk)
+        inside.append(waiting("orders"))
+        {last}
+
+    inside, urlpatterns = [], [path("place", place)]
+    with override_settings(ROOT_URLCONF=sys.modules[__name__], ALLOWED_HOSTS=["*"]):
+        status = Client(raise_request_exception=False).get("/place").status_code
+    result = [inside, status, waiting("orders"), Order.objects.count()]
+    """
+    )
+    placed = last.startswith("return")
+    assert report.result == [[0], 200 if placed else 500, int(placed), int(placed)]
+
+
 class TestOptingOut:
     def test_autocommit_off_is_a_clear_error(self, one_shop: Project) -> None:
         report = one_shop.attempt(

@@ -156,6 +156,9 @@ class FollowUp:
     def reason(self) -> str | None:
         """Why it goes there, in a sentence."""
     @property
+    def kind(self) -> str | None:
+        """The same as a word, such as ``ReceiversFailed``."""
+    @property
     def eta(self) -> str | None:
         """Before when it does not run, as Celery writes it."""
     @property

@@ -58,6 +58,11 @@ _LEAST_MAX_DELIVERIES = 50
 _ANY_SIZE = 2**40
 
 
+def dead_letter_level(kind: str | None) -> int:
+    """How loud a log tells of a dead letter: the failures of receivers are in it already, each as an error."""
+    return logging.WARNING if kind == "ReceiversFailed" else logging.ERROR
+
+
 class TaskMessage:
     """The message that a task was started for.
 
@@ -121,9 +126,13 @@ class TaskMessage:
                     "Signal %s[%s] is tried again at %s: %s", signal, self._id, follow_up.eta, follow_up.receivers
                 )
             elif self._publish(follow_up):
-                # The failures themselves are in the log, as errors.
-                logger.warning(
-                    "Signal %s[%s] is dead-lettered to %s: %s", signal, self._id, self._dead_letters(), follow_up.reason
+                logger.log(
+                    dead_letter_level(follow_up.kind),
+                    "Signal %s[%s] is dead-lettered to %s: %s",
+                    signal,
+                    self._id,
+                    self._dead_letters(),
+                    follow_up.reason,
                 )
 
     def dead_letter(self, kind: str, reason: str) -> NoReturn:

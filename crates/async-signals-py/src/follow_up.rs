@@ -120,7 +120,13 @@ impl FollowUp {
     /// Why it goes there, in a sentence.
     #[getter]
     fn reason(&self) -> Option<&str> {
-        self.raw()?.get("async_signals")?.get("parked")?.get("reason")?.as_str()
+        follow::why_parked(&self.message).map(|(_, reason)| reason)
+    }
+
+    /// The same as a word, such as `ReceiversFailed`.
+    #[getter]
+    fn kind(&self) -> Option<&str> {
+        follow::why_parked(&self.message).map(|(kind, _)| kind)
     }
 
     /// Before when it does not run, as Celery writes it.

@@ -73,7 +73,7 @@ struct Suspicious {
 }
 
 impl Observer for Suspicious {
-    fn parked(&self, _id: &str, queue: Option<&str>, _reason: &str) {
+    fn parked(&self, _id: &str, queue: Option<&str>, _kind: &str, _reason: &str) {
         let _ = self.found.send(queue.map_or(0, |queue| self.memory.drain(queue).len()));
     }
 }

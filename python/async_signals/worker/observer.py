@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from async_signals.follow_ups import dead_letter_level
+
 logger = logging.getLogger("async_signals.worker")
 
 
@@ -35,11 +37,12 @@ class Observer:
     def redelivered(self, id: str, deliveries: int) -> None:
         logger.warning("Message %s was delivered before; this is delivery %d", id, deliveries + 1)
 
-    def dead_lettered(self, id: str, queue: str | None, reason: str) -> None:
+    def dead_lettered(self, id: str, queue: str | None, kind: str, reason: str) -> None:
+        level = dead_letter_level(kind)
         if queue is None:
-            logger.error("Message %s is rejected: %s", id, reason)
+            logger.log(level, "Message %s is rejected: %s", id, reason)
         else:
-            logger.error("Message %s is dead-lettered to %s: %s", id, queue, reason)
+            logger.log(level, "Message %s is dead-lettered to %s: %s", id, queue, reason)
 
     def retried(self, id: str, receivers: list[str], seconds: float) -> None:
         logger.info("Message %s is tried again in %.1f s: %s", id, seconds, ", ".join(receivers))

@@ -115,7 +115,7 @@ impl Observer for Printed {
         println!("the broker is away: {error}");
     }
 
-    fn parked(&self, id: &str, queue: Option<&str>, reason: &str) {
+    fn parked(&self, id: &str, queue: Option<&str>, _kind: &str, reason: &str) {
         println!("{id} is parked in {}: {reason}", queue.unwrap_or("no queue"));
     }
 }

@@ -95,8 +95,8 @@ impl Observer for WorkerObserver {
         self.tell("redelivered", (id.to_owned(), deliveries));
     }
 
-    fn parked(&self, id: &str, queue: Option<&str>, reason: &str) {
-        self.tell("dead_lettered", (id.to_owned(), queue.map(str::to_owned), reason.to_owned()));
+    fn parked(&self, id: &str, queue: Option<&str>, kind: &str, reason: &str) {
+        self.tell("dead_lettered", (id.to_owned(), queue.map(str::to_owned), kind.to_owned(), reason.to_owned()));
     }
 
     fn retried(&self, id: &str, failures: &[Failure], seconds: f64) {

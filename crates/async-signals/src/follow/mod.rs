@@ -184,6 +184,13 @@ pub fn parked(incoming: &Incoming, queue: &str, kind: &str, reason: &str, now: S
     Parking { kind, reason, ..Parking::of(incoming) }.message(incoming, queue, now)
 }
 
+/// Why a message lies in the dead-letter queue: a word for programs, and a sentence for people.
+pub fn why_parked(message: &Message) -> Option<(&str, &str)> {
+    let Headers::Raw(headers) = &message.headers else { return None };
+    let parked = headers.get("async_signals")?.get("parked")?;
+    Some((parked.get("kind")?.as_str()?, parked.get("reason")?.as_str()?))
+}
+
 /// Bytes that are no message, as they lie in the dead-letter queue: the body is
 /// just them, under a fresh id.
 pub fn parked_bytes(raw: &[u8], queue: &str, reason: &str, now: SystemTime) -> Message {

@@ -282,7 +282,7 @@ impl Observer for Logged {
         tracing::warn!("message {id} was taken {deliveries} times and not finished");
     }
 
-    fn parked(&self, id: &str, queue: Option<&str>, reason: &str) {
+    fn parked(&self, id: &str, queue: Option<&str>, _kind: &str, reason: &str) {
         match queue {
             Some(queue) => tracing::error!("message {id} is parked in {queue}: {reason}"),
             None => tracing::error!("message {id} is dropped: {reason}"),

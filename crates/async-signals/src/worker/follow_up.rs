@@ -36,6 +36,7 @@ pub(super) enum Notice {
     },
     Parked {
         queue: String,
+        kind: String,
         reason: String,
     },
 }
@@ -46,7 +47,7 @@ impl Notice {
             Self::None => {}
             Self::Redelivered { deliveries } => observer.redelivered(id, *deliveries),
             Self::Retried { failures, seconds } => observer.retried(id, failures, *seconds),
-            Self::Parked { queue, reason } => observer.parked(id, Some(queue), reason),
+            Self::Parked { queue, kind, reason } => observer.parked(id, Some(queue), kind, reason),
         }
     }
 }

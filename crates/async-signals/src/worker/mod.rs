@@ -73,8 +73,9 @@ pub trait Observer: Send + Sync {
     fn delayed(&self, _id: &str, _task: &str, _seconds: f64) {}
     /// A message was taken before and not settled.
     fn redelivered(&self, _id: &str, _deliveries: u32) {}
-    /// A message is in the dead-letter queue. `queue` is `None` where there is none: then it is dropped.
-    fn parked(&self, _id: &str, _queue: Option<&str>, _reason: &str) {}
+    /// A message is in the dead-letter queue. `queue` is `None` where there is none: then it is dropped. `kind` is why, as
+    /// a word: `ReceiversFailed`, where the runner knows already, `UnknownReceiver`, `TooManyDeliveries`, ….
+    fn parked(&self, _id: &str, _queue: Option<&str>, _kind: &str, _reason: &str) {}
     /// Failed receivers will be tried again after so many seconds.
     fn retried(&self, _id: &str, _failures: &[Failure], _seconds: f64) {}
     /// Something could not be published, and is tried again.

@@ -85,7 +85,7 @@ pub(super) async fn goes_back(bench: &mut dyn Bench) {
 struct Undertaker(mpsc::UnboundedSender<String>);
 
 impl Observer for Undertaker {
-    fn parked(&self, id: &str, _queue: Option<&str>, _reason: &str) {
+    fn parked(&self, id: &str, _queue: Option<&str>, _kind: &str, _reason: &str) {
         let _ = self.0.send(id.to_owned());
     }
 }

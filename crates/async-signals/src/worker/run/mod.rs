@@ -251,7 +251,7 @@ impl Loop {
                 Content::Message(incoming) => self.admit(tag, queue, redelivered, incoming.into(), now),
                 Content::Malformed { raw, reason } => {
                     let message = follow::parked_bytes(&raw, &queue, &reason, now);
-                    self.park(tag, queue, message, &reason);
+                    self.park(tag, queue, message);
                 }
             }
         }
@@ -270,7 +270,7 @@ impl Loop {
             Admission::Expired => self.expire(tag, &incoming),
             Admission::Unfit { kind, reason } => {
                 let message = follow::parked(&incoming, &queue, kind, &reason, now);
-                self.park(tag, follow::own_queue(&incoming, &queue).into(), message, &reason);
+                self.park(tag, follow::own_queue(&incoming, &queue).into(), message);
             }
         }
     }

@@ -36,7 +36,7 @@ impl Loop {
             End::Ran(Outcome::Failed(failures)) => self.fail(tag, queue, &incoming, &failures),
             End::Ran(Outcome::Unfit { kind, reason }) => {
                 let message = follow::parked(&incoming, &queue, &kind, &reason, SystemTime::now());
-                self.park(tag, follow::own_queue(&incoming, &queue).into(), message, &reason);
+                self.park(tag, follow::own_queue(&incoming, &queue).into(), message);
             }
             End::Expired => self.expire(tag, &incoming),
             End::NotBegun if self.has(tag) => self.release(tag, queue, &incoming),
@@ -55,7 +55,7 @@ impl Loop {
                 let notice = Notice::Retried { failures: failures.to_vec(), seconds: seconds_until(&message) };
                 Some((to_queue(&own, message), notice))
             }
-            Follow::Parked(message) => self.to_dead_letters(&own, message, "its tries are spent"),
+            Follow::Parked(message) => self.to_dead_letters(&own, message),
         });
         let outgoing = outgoing.collect();
         self.follow(tag, queue, outgoing);
@@ -95,13 +95,13 @@ impl Loop {
             }
             Follow::Parked(message) => {
                 let own = follow::own_queue(incoming, &queue).into();
-                self.park(tag, own, message, "taken too often by workers that did not finish it");
+                self.park(tag, own, message);
             }
         }
     }
 
-    pub(super) fn park(&mut self, tag: Tag, queue: Arc<str>, message: Message, reason: &str) {
-        match self.to_dead_letters(&queue, message, reason) {
+    pub(super) fn park(&mut self, tag: Tag, queue: Arc<str>, message: Message) {
+        match self.to_dead_letters(&queue, message) {
             Some(parking) => self.follow(tag, queue, vec![parking]),
             None => self.reject(tag),
         }
@@ -114,14 +114,15 @@ impl Loop {
     }
 
     /// A message's way into the dead-letter queue of its queue; `None` where there is none, and nobody keeps it.
-    fn to_dead_letters(&self, queue: &str, message: Message, reason: &str) -> Option<(Outgoing, Notice)> {
+    fn to_dead_letters(&self, queue: &str, message: Message) -> Option<(Outgoing, Notice)> {
+        let (kind, reason) = follow::why_parked(&message).unwrap_or_default();
         let Some(dead) = &self.config.dead_letters else {
-            self.config.observer.parked(&message.properties.correlation_id, None, reason);
+            self.config.observer.parked(&message.properties.correlation_id, None, kind, reason);
             return None;
         };
         let name = dead.of(queue);
-        let outgoing = to_dead(&name, dead.arguments.clone(), message);
-        Some((outgoing, Notice::Parked { queue: name, reason: reason.to_owned() }))
+        let notice = Notice::Parked { queue: name.clone(), kind: kind.to_owned(), reason: reason.to_owned() };
+        Some((to_dead(&name, dead.arguments.clone(), message), notice))
     }
 
     pub(super) fn acknowledge(&mut self, tag: Tag) {
