@@ -444,9 +444,9 @@ def test_a_dead_broker_at_commit_skips_nobody_elses_hooks(make_project: MakeProj
 
 
 @pytest.mark.parametrize("last", ["return HttpResponse('placed')", "raise Undone"])
-def test_a_request_that_is_one_transaction(shop: Project, last: str) -> None:
+def test_a_request_that_is_one_transaction(one_shop: Project, last: str) -> None:
     """ATOMIC_REQUESTS: what a view sends goes once it has returned, and not at all if it raises."""
-    report = shop.run(
+    report = one_shop.run(
         WORDS
         + f"""
     import sys

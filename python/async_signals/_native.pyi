@@ -284,7 +284,7 @@ class WorkerObserver(Protocol):
         """A message waits for its time."""
     def redelivered(self, id: str, deliveries: int) -> None:
         """A message was taken before and not settled."""
-    def dead_lettered(self, id: str, queue: str | None, reason: str) -> None:
+    def dead_lettered(self, id: str, queue: str | None, kind: str, reason: str) -> None:
         """A message is in the dead-letter queue; None: there is none, and it is dropped."""
     def retried(self, id: str, receivers: list[str], seconds: float) -> None:
         """Receivers that failed will be tried again."""
