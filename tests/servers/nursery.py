@@ -8,7 +8,9 @@ own, leads a group of its own, runs a module as `python -m` does, and ends as an
 from __future__ import annotations
 
 import atexit
+import compileall
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -177,6 +179,13 @@ def main() -> None:
     asked = socket.socket(fileno=os.dup(0))
     for name in IMPORTED:
         importlib.import_module(name)
+    # What each of its children would compile anew.
+    tests = Path(__file__).parents[1]
+    for folder in (tests / "project", tests.parent / "python"):
+        compileall.compile_dir(folder, quiet=2)
+    # No child looks through it for garbage, which would copy all of it.
+    gc.collect()
+    gc.freeze()
     # Who has ended is told by a signal, which comes as a byte.
     woken, wakes = os.pipe()
     os.set_blocking(woken, False)
