@@ -16,7 +16,7 @@ WORKER ?=
 # What `make test` hands to pytest: make test PYTEST_ARGS="-k transactions".
 PYTEST_ARGS ?=
 # In how many processes the Python tests run: most of the time they wait. `PROCESSES=0` is one after the other.
-PROCESSES ?= 4
+PROCESSES ?= 6
 PARALLEL := -n $(PROCESSES) --dist loadgroup
 
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin

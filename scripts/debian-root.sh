@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian of another release for the tests to run in, and keeps it: debian-root.sh SUITE
-# Prints its folder, which is in the user's cache; what it does it says on standard error.
+# Prints its folder, which is in the user's cache; what it does it says on standard error. Ends with 3 where no Debian
+# can be made: neither root nor sudo, no Debian to make it from, no mirror.
 #
 # Packages come from where this Debian's own come from: its mirror, proxies and passwords are apt's, as configured
 # here (elsewhere, DEBIAN_MIRROR=URL names one); pip's configuration and the certificates are this machine's, too.
@@ -18,7 +19,7 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 as_root() { ./as-root.sh "$@"; }
 cannot() {
     say "no Debian $suite on this machine: $*"
-    exit 1
+    exit 3
 }
 
 mirror() {

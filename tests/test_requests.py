@@ -70,8 +70,12 @@ class Site:
     def close(self) -> None:
         self._server.stop()
 
-    def told(self) -> list[tuple[str, dict[str, str]]]:
-        """Ends the server, which sends all that waits, and returns what came to the broker."""
+    def told(self, requests: int) -> list[tuple[str, dict[str, str]]]:
+        """Waits for both signals of each request, and returns what came to the broker until the server had ended.
+
+        An answer is with the client before Django says that its request has finished.
+        """
+        eventually(lambda: self.project.queues().get("celery") == 2 * requests, "both signals of each request")
         self.close()
         assert "was not forwarded" not in self._server.output
         assert "could not be described" not in self._server.output
@@ -105,7 +109,7 @@ class TestUnderARealServer:
         }
         kept = site.connect()
         assert {path: site.get(f"{path}?q=%C3%A9", kept) for path in pages} == pages
-        told = site.told()
+        told = site.told(len(pages))
         expected = ["/plain/1", "/coroutine/2", "/fails/3", "/fails_in_the_loop/4", "/streams/5", "/nowhere"]
         for signal in ("started", "finished"):
             assert paths(told, signal) == sorted([*expected, "/plain/café"])
@@ -126,7 +130,7 @@ class TestUnderARealServer:
 def test_requests_at_the_same_time_are_told_apart(site: Site, page: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(site.get, [f"/{page}/a", f"/{page}/b"])) == [200, 200]
-    told = site.told()
+    told = site.told(2)
     assert paths(told, "started") == paths(told, "finished") == [f"/{page}/a", f"/{page}/b"]
 
 
@@ -137,7 +141,7 @@ def test_a_client_that_goes_away_is_told_too(site: Site) -> None:
         site.project.effects.wait_for(1, "never_answers")
     eventually(lambda: site.project.queues().get("celery") == 2, "both signals")
     assert site.get("/plain/2") == 200
-    told = site.told()
+    told = site.told(2)
     assert paths(told, "started") == paths(told, "finished") == ["/never_answers/1", "/plain/2"]
 
 

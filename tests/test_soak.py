@@ -19,7 +19,7 @@ from servers.process import Process
 from servers.project import Broker
 
 #: For how many seconds.
-LASTS = float(os.environ.get("ASYNC_SIGNALS_SOAK", "8"))
+LASTS = float(os.environ.get("ASYNC_SIGNALS_SOAK", "5"))
 #: After which part of the time it has all that it needs.
 WARM = 0.4
 #: By how many bytes it may grow after that: what an allocator keeps, and not what a leak of 100 bytes a message takes

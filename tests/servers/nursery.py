@@ -121,9 +121,9 @@ class Nursery:
             )
 
     def run(
-        self, module: str, *, env: Mapping[str, str], cwd: Path, code: str, timeout: float
+        self, module: str, *arguments: str, env: Mapping[str, str], cwd: Path, code: str, timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Runs `python -m module` to its end.
+        """Runs `python -m module arguments…` to its end.
 
         Arguments:
             env: Its whole environment.
@@ -134,7 +134,7 @@ class Nursery:
             given, out, err = [open_files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
             given.write(code)
             given.seek(0)
-            child = self._fork([module], env, cwd, (given, out, err), None)
+            child = self._fork([module, *arguments], env, cwd, (given, out, err), None)
             try:
                 returncode = child.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -143,7 +143,7 @@ class Nursery:
                 raise AssertionError(
                     f"{module} has not ended in {timeout} s; it printed:\n{_whole(out, err)}"
                 ) from None
-            return subprocess.CompletedProcess([module], returncode, _whole(out), _whole(err))
+            return subprocess.CompletedProcess([module, *arguments], returncode, _whole(out), _whole(err))
 
     def _fork(
         self,

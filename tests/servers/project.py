@@ -114,9 +114,13 @@ class Project:
         self, *arguments: str, code: str = "", env: Mapping[str, str] | None = None, timeout: float = 90
     ) -> subprocess.CompletedProcess[str]:
         """Runs the project's Python to its end."""
+        env = {**self.env, **(env or {})}
+        # What a test lets Python do as it starts, it does only in one that starts.
+        if arguments[0] == "-m" and nursery().takes(env, self.folder):
+            return nursery().run(*arguments[1:], env=env, cwd=self.folder, code=code, timeout=timeout)
         return subprocess.run(
             [sys.executable, *arguments],
-            env={**self.env, **(env or {})},
+            env=env,
             cwd=self.folder,
             input=code,
             capture_output=True,
@@ -142,13 +146,7 @@ class Project:
 
     def attempt(self, code: str, *, env: Mapping[str, str] | None = None, timeout: float = 90) -> Report:
         """Runs a user's code in a process of its own, and tells what came of it, exception included."""
-        # What a test lets Python do as it starts, it does only in one that starts.
-        if not nursery().takes({**self.env, **(env or {})}, self.folder):
-            done = self.python("-m", "run_snippet", code=dedent(code), env=env, timeout=timeout)
-        else:
-            done = nursery().run(
-                "run_snippet", env={**self.env, **(env or {})}, cwd=self.folder, code=dedent(code), timeout=timeout
-            )
+        done = self.python("-m", "run_snippet", code=dedent(code), env=env, timeout=timeout)
         told = [line for line in done.stdout.splitlines() if line.startswith(REPORT)]
         assert told, f"the process ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return Report(

@@ -6,6 +6,7 @@ heartbeats and answers, never a message.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -24,6 +25,8 @@ logger = logging.getLogger("async_signals")
 
 #: Between attempts to connect, in seconds: doubled each time, up to the second.
 _PAUSES = (0.5, 15.0)
+#: How long the worker's start waits until monitors can see it, in seconds: at most.
+_BEGINNING = 2.0
 #: How long it may take to notice that it is to stop, in seconds.
 _ATTENTION = 0.5
 
@@ -60,14 +63,16 @@ class Monitor:
             app.conf.worker_enable_remote_control and app.connection_for_read().supports_exchange_type("fanout")
         )
         self._stopping = threading.Event()
+        self._is_seen = threading.Event()
         self._thread = threading.Thread(target=self._run, name="async-signals-monitor", daemon=True)
         if task_events and not has_transport(app):
             logger.warning("Task events are off: this broker cannot carry them")
 
     def start(self) -> None:
-        """From now on. Returns at once, whether the broker is there or not."""
+        """From now on. Returns when monitors can see it, or soon, whether the broker is there or not."""
         if self._beats or self._listens:
             self._thread.start()
+            self._is_seen.wait(_BEGINNING)
 
     def stop(self, timeout: float = 2.0) -> None:
         """Says that the worker is gone, as far as that is possible in so many seconds."""
@@ -103,6 +108,10 @@ class Monitor:
             self._commands.listen(connection)
         self._commands.on_heartbeat = lambda: self._beat(dispatcher, "worker-heartbeat")
         self._beat(dispatcher, "worker-online")
+        if self._listens:
+            with contextlib.suppress(TimeoutError):
+                connection.drain_events(timeout=0.01)  # with which kombu subscribes, on Redis
+        self._is_seen.set()
         due = time.monotonic() + self._interval
         while not self._stopping.is_set():
             patience = min(due - time.monotonic(), _ATTENTION)
