@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -36,12 +37,11 @@ class Events:
             receiver = self._app.events.Receiver(connection, handlers={"*": self._on_event})
             # It listens over a connection of its own.
             with receiver.consumer_context(wakeup=False) as (listening, _channel, _consumers):
-                self._ready.set()
                 while not self._closing:
-                    try:
-                        listening.drain_events(timeout=0.2)
-                    except TimeoutError:
-                        continue
+                    with contextlib.suppress(TimeoutError):
+                        # The first of these subscribes, on Redis.
+                        listening.drain_events(timeout=0.2 if self._ready.is_set() else 0.01)
+                    self._ready.set()
 
     def _on_event(self, event: Event) -> None:
         with self._changed:
