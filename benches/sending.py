@@ -35,6 +35,8 @@ from django.db import transaction  # noqa: E402
 app = Celery("bench", broker=sys.argv[1])
 app.set_default()
 app.conf.update(task_ignore_result=True)
+if sys.argv[1].startswith("amqp"):
+    app.conf.update(broker_transport_options={"confirm_publish": True})  # so that both wait for the broker's word
 
 from async_signals import AsyncSignal  # noqa: E402
 
@@ -64,6 +66,10 @@ def p50(call: Callable[[], Any], count: int = 100) -> float:
 
 def send() -> None:
     signal.send(None, **ARGUMENTS)
+
+
+def send_in_background() -> None:
+    signal.options(durability="background").send(None, **ARGUMENTS)
 
 
 @contextlib.contextmanager
@@ -101,6 +107,11 @@ def routed() -> float:
         return p50(send)
 
 
+def routed_in_background() -> float:
+    with changed(task_routes=(route,)):
+        return p50(send_in_background)
+
+
 def with_events() -> float:
     with changed(task_send_sent_event=True):
         return p50(send)
@@ -133,6 +144,7 @@ def main() -> None:
         "send": lambda: p50(send),
         "send, events on": with_events,
         "send, callable router": routed,
+        "send, callable router, background": routed_in_background,
         "send, listener": listened,
         "apply_async": lambda: p50(lambda: plain.apply_async((None,), ARGUMENTS)),
         "apply_async, listener": celery_listened,

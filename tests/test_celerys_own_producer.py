@@ -387,6 +387,30 @@ class TestForeignBrokers:
         assert project.taken_arguments("number") == [1]
 
 
+def test_a_listener_that_comes_and_goes(make_project: MakeProject, redis_server: RedisServer) -> None:
+    """It hears of what is sent while it is there; before and after, sends take the short way."""
+    project = make_project(redis_server)
+    report = project.run(
+        """
+        from celery.signals import before_task_publish
+        from async_signals.routing import plan_for
+        from shopapp.signals import my_signal
+        heard, short = [], []
+
+        def hear(**_):
+            heard.append(len(short))
+
+        for listens in (False, True, False, True):
+            (before_task_publish.connect if listens else before_task_publish.disconnect)(hear)
+            my_signal.send(None, number=len(short))
+            short.append(plan_for(my_signal).template is not None)
+        result = [heard, short]
+        """
+    )
+    assert report.result == [[1, 3], [True, False, True, False]]
+    assert project.taken_arguments("number") == [0, 1, 2, 3]
+
+
 class TestSettingsThatChange:
     def test_routes_and_brokers_at_run_time(self, make_project: MakeProject, redis_server: RedisServer) -> None:
         project = make_project(redis_server)

@@ -57,6 +57,7 @@ class SendPlan:
         "_changes",
         "_changes_then",
         "_generation",
+        "_is_observed",
         "_publish",
         "_send_task",
         "app",
@@ -78,6 +79,7 @@ class SendPlan:
         self.publisher: Publisher | None = None
         self.template: MessageTemplate | None = None
         self.name = ""
+        self._is_observed = False
         if self.app is None:
             return
         from . import producer
@@ -90,18 +92,21 @@ class SendPlan:
         self._send_task = type(self.app).send_task
         if not self.eager:
             self.publisher = producer.publisher_for(self.app)
-            self.template = producer.template(self.app, self.publisher, signal, self.name)
+            self._is_observed = producer.is_observed(self.app)
+            if not self._is_observed:
+                self.template = producer.template(self.app, self.publisher, signal, self.name)
 
     def holds(self) -> bool:
-        """Whether it is still how the signal is sent: no setting has changed, and nobody has begun to look on."""
+        """Whether it is still how the signal is sent: no setting has changed, nobody has begun or ceased to look on."""
         # Looked at before each send, so nothing here costs more than a look.
         return (
             self._generation == settings.generation
             and self.app is not None
             and self._changes == self._changes_then
             and (
-                self.template is None
-                or (
+                (not self._is_observed or self._is_still_observed())
+                if self.template is None
+                else (
                     not before_task_publish.receivers
                     and not after_task_publish.receivers
                     and not task_sent.receivers
@@ -111,6 +116,11 @@ class SendPlan:
                 )
             )
         )
+
+    def _is_still_observed(self) -> bool:
+        from .producer import is_observed
+
+        return is_observed(self.app)
 
 
 def plan_for(signal: AsyncSignal) -> SendPlan:

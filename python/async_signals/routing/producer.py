@@ -81,10 +81,12 @@ def publisher_for(app: Celery) -> Publisher | None:
 def template(app: Celery, publisher: Publisher | None, signal: AsyncSignal, name: str) -> MessageTemplate | None:
     """What makes each message of a signal; None if each must go through ``apply_async``.
 
+    Nobody may be looking on, as :func:`is_observed` tells.
+
     Raises:
         SignalNotSent: Celery knows no such queue.
     """
-    if publisher is None or is_observed(app) or not _is_uniform(app) or signal.expires is not None:
+    if publisher is None or not _is_uniform(app) or signal.expires is not None:
         return None
     producer = _TemplateProducer(app)
     try:
