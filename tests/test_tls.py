@@ -91,6 +91,21 @@ def test_an_unknown_authority_is_refused(make_project: MakeProject, guarded: Gua
     assert guarded.server.queues(place) == {}
 
 
+def test_the_error_says_how_to_trust_it(make_project: MakeProject, guarded: Guarded) -> None:
+    """Stricter than kombu with `rediss://`: what docs/migrating.md says to add is what the error says."""
+    place = guarded.server.fresh_url()
+    text = make_project(guarded.server, url=guarded.url(place), settings=DEADLINE).attempt(SEND).failed("SignalNotSent")
+    assert "ca_certs of broker_use_ssl" in text
+    assert "ssl_cert_reqs=none" in text
+    if isinstance(guarded.server, RedisServer):
+        for url, settings in (
+            (f"{guarded.url(place)}?ssl_cert_reqs=none", DEADLINE),
+            (guarded.url(place), f'CELERY_BROKER_USE_SSL = {{"ssl_ca_certs": "{guarded.certificates.authority}"}}'),
+        ):
+            make_project(guarded.server, url=url, settings=settings).run(SEND)
+        assert guarded.server.queues(place) == {"celery": 2}
+
+
 def test_tls_is_used_where_only_the_setting_asks_for_it(make_project: MakeProject, guarded: Guarded) -> None:
     """With a URL that has no word of TLS."""
     place = guarded.server.fresh_url()

@@ -59,7 +59,8 @@ class Events:
         with self._changed:
             while not happened():
                 if not self._changed.wait(deadline - time.monotonic()) and not happened():
-                    raise AssertionError(f"waited {timeout} s for {what}; seen: {self._seen}")
+                    told = [(event["type"], event.get("uuid")) for event in self._seen]
+                    raise AssertionError(f"waited {timeout} s for {what}; seen: {told}")
 
     def wait_for(self, type: str, count: int = 1) -> list[Event]:
         """Waits for so many events of a type, and returns them."""
