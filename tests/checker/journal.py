@@ -43,8 +43,10 @@ class Reader:
         self._offset += len(whole)
         lines = []
         for line in whole.splitlines():
+            if not line:
+                continue
             try:
                 lines.append(json.loads(line))
             except ValueError:
-                continue  # empty, or cut off by the death of its writer
+                continue  # cut off by the death of its writer
         return lines
