@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import celery
 import pytest
 
 from checker.trial import MakeTrial, Trial, settings
@@ -75,6 +76,13 @@ def peer() -> rust_peer.Peer:
     return rust_peer.Peer()
 
 
+#: What a stock worker of Celery 5.4 finishes on SQLite as it is stopped, it gives back all the same.
+GIVEN_BACK = pytest.mark.xfail(
+    celery.VERSION < (5, 5), strict=False, reason="Celery 5.4 gives back to SQLite what it finishes as it stops"
+)
+#: Where a queue has to be empty after a stop.
+STOPPING = {"test_celery_tasks", "test_retries", "test_seed", "test_worker", "test_workers"}
+
 _NO_PARAMETERS = SimpleNamespace(params={})
 FIXTURES = {"redis": "redis_server", "rabbitmq": "rabbitmq_server", "sqlite": "sqlite_broker"}
 
@@ -109,8 +117,10 @@ MADE_FOR = ("broker", "guarded")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share something stay together when pytest-xdist spreads them over processes."""
     for item in items:
+        chosen = parameters(item)
+        if item.path.stem in STOPPING and "sqlite" in chosen.values() and "ours" not in chosen.values():
+            item.add_marker(GIVEN_BACK)
         if LASTING & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("xdist_group"):
-            chosen = parameters(item)
             group = [item.path.stem, *(str(chosen[name]) for name in MADE_FOR if name in chosen)]
             item.add_marker(pytest.mark.xdist_group("-".join(group)))
 

@@ -32,12 +32,22 @@ def redis(server: RedisServer, url: str) -> dict[str, Any]:
             kind = client.type(key).decode()
             found[f"{kind} {key.decode()}"] = {
                 "list": lambda key=key: [_envelope(json.loads(text)) for text in client.lrange(key, 0, -1)],
-                "set": lambda key=key: sorted(member.decode() for member in client.smembers(key)),
+                "set": lambda key=key: sorted(map(_binding, client.smembers(key))),
                 "zset": lambda key=key: sorted(member.decode() for member in client.zrange(key, 0, -1)),
                 "hash": lambda key=key: client.hgetall(key),
                 "string": lambda key=key: client.get(key),
             }[kind]()
     return masked(found)
+
+
+#: Between the parts of a binding.
+SEPARATOR = "\x06\x16"
+
+
+def _binding(member: bytes) -> str:
+    """One of kombu's; the second part follows from the first, and kombu 5.3 wrote it in other words."""
+    parts = member.decode().split(SEPARATOR)
+    return SEPARATOR.join([parts[0], *parts[2:]]) if kombu.VERSION < (5, 4) else member.decode()
 
 
 def sqlite(url: str) -> dict[str, Any]:
