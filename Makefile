@@ -88,7 +88,10 @@ test-python: build-peer ## Run the Python tests against what is built
 .PHONY: soak
 soak: servers build ## Keep our worker under full load for ten minutes on each broker, and kill fleets for as long
 	$(call say,our worker under load)
-	@ASYNC_SIGNALS_SOAK=600 $(PY) -m pytest -s tests/test_soak.py tests/test_faults_fleets.py $(PYTEST_ARGS)
+	@mkdir -p $(LOGS)
+	@# Three at a time: most of what a fleet does is to wait for its dead. The reports stand at the end.
+	@ASYNC_SIGNALS_SOAK=600 $(PY) -m pytest -n 3 --dist load -v -rP tests/test_soak.py tests/test_faults_fleets.py \
+	    $(PYTEST_ARGS) 2>&1 | tee $(LOGS)/soak.log
 
 # $(1) are the versions, $(2) is what the logs are called, $(3) more of pytest's arguments.
 test_versions = @mkdir -p $(LOGS); scripts/test-versions.sh $(1) $(PARALLEL) --junitxml=$(LOGS)/$(2).xml $(3) $(PYTEST_ARGS) \
