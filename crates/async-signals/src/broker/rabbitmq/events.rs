@@ -8,7 +8,7 @@ use std::{
 use lapin::{Channel, Connection, options::BasicPublishOptions};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -17,6 +17,8 @@ use super::{
 };
 use crate::message::{Event, Exchange};
 
+/// Within how long a batch has to be on its way.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// How many batches of events may wait for their channel.
 const MOST_WAITING: usize = 64;
 /// For how long no events go out after the broker has closed their channel, which it does for an exchange that is
@@ -56,11 +58,13 @@ async fn publish_all(connection: Weak<Connection>, mut inbox: mpsc::Receiver<Vec
             continue;
         }
         let is_refused = channel.is_some() && !is_open(&channel);
-        if is_refused || publish(&connection, &mut channel, events).await.is_none() {
+        let is_published =
+            !is_refused && matches!(timeout(DEADLINE, publish(&connection, &mut channel, events)).await, Ok(Some(())));
+        if !is_published {
             channel = None;
-            tracing::debug!("Celery's events are not published: the broker refuses them");
+            tracing::debug!("Celery's events are not published: the broker refuses them, or is slow");
             drop(connection);
-            sleep_until(Instant::now() + PAUSE).await;
+            sleep(PAUSE).await;
             while inbox.try_recv().is_ok() {}
         }
     }
