@@ -302,9 +302,10 @@ class _SendProducer(_SignalProducer, CoreProducer):
         if self._publisher is not None:
             with contextlib.suppress(NotNative):
                 parts = _event_parts(event, arguments)
-                self._publisher.publish_event(
-                    parts["exchange"], parts["routing_key"], parts["headers"], parts["properties"], parts["body"]
-                )
+                with contextlib.suppress(SignalNotSent):  # its message is sent all the same
+                    self._publisher.publish_event(
+                        parts["exchange"], parts["routing_key"], parts["headers"], parts["properties"], parts["body"]
+                    )
                 return
         CeleryMessage(self._app, str(event.get("uuid")), event, {**arguments, "retry": False}).publish_event()
 
@@ -345,9 +346,10 @@ def _event_parts(event: dict[str, Any], arguments: dict[str, Any]) -> dict[str, 
     Raises:
         NotNative: There is more to it.
     """
-    [declared] = arguments.get("declare") or [None]
-    if declared is None or declared.name != arguments.get("exchange"):
+    declare: list[Any] = arguments.get("declare") or []
+    if [entity.name for entity in declare] != [arguments.get("exchange")]:
         raise NotNative("an event goes to an exchange that is not its own")
+    [declared] = declare
     content_type, content_encoding, body = serialize(event, arguments.get("serializer"))
     return {
         "exchange": exchange(declared),
