@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian of another release for the tests to run in, and keeps it: debian-root.sh SUITE
 # Prints its folder, which is in the user's cache; what it does it says on standard error. Ends with 3 where no Debian
-# can be made: neither root nor sudo, no Debian to make it from, no mirror.
+# can be made here: neither root nor sudo, no namespaces, no Debian to make it from. What fails on the way is an error.
 #
 # Packages come from where this Debian's own come from: its mirror, proxies and passwords are apt's, as configured
 # here (elsewhere, DEBIAN_MIRROR=URL names one); pip's configuration and the certificates are this machine's, too.
@@ -20,6 +20,10 @@ as_root() { ./as-root.sh "$@"; }
 cannot() {
     say "no Debian $suite on this machine: $*"
     exit 3
+}
+failed() {
+    say "making the Debian $suite failed: $*"
+    exit 1
 }
 
 mirror() {
@@ -52,9 +56,9 @@ make_root() {
     [ -e "/usr/share/debootstrap/scripts/$suite" ] || script=(/usr/share/debootstrap/scripts/sid)
     say "making a Debian $suite, which takes some minutes: $root"
     as_root rm -rf "$root.new"
-    as_root debootstrap --variant=minbase "$suite" "$root.new" "$from" "${script[@]}" >&2 || cannot "debootstrap failed"
+    as_root debootstrap --variant=minbase "$suite" "$root.new" "$from" "${script[@]}" >&2 || failed "debootstrap"
     configure "$root.new"
-    bring_up_to_date "$root.new" || cannot "its packages could not be installed"
+    bring_up_to_date "$root.new" || failed "its packages could not be installed"
     as_root mv "$root.new" "$root"
 }
 
@@ -72,11 +76,12 @@ bring_up_to_date() {
 [ -r /etc/debian_version ] && command -v apt-get >/dev/null || cannot "it is made by debootstrap, from a Debian"
 command -v unshare >/dev/null || cannot "unshare is missing"
 as_root true 2>/dev/null || cannot "making it, and running in it, needs root or sudo"
+as_root unshare --mount --pid --fork --net true 2>/dev/null || cannot "this machine allows no namespaces"
 if ! as_root sh -c 'command -v debootstrap' >/dev/null; then
     say "installing debootstrap"
     as_root apt-get update -q >&2 || true
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends debootstrap >&2 ||
-        cannot "debootstrap cannot be installed"
+        failed "debootstrap cannot be installed"
 fi
 
 mkdir -p "$cache"
@@ -85,7 +90,7 @@ if [ ! -e "$root/.packages" ]; then
 else
     configure "$root"
     if [ "$(cat "$root/.packages")" != "$packages" ]; then
-        bring_up_to_date "$root" || cannot "its packages could not be installed"
+        bring_up_to_date "$root" || failed "its packages could not be installed"
     elif [ -n "$(find "$root/.packages" -mtime +$days)" ]; then
         bring_up_to_date "$root" || say "Debian $suite could not be brought up to date; it stays as it was"
     fi
