@@ -229,8 +229,7 @@ class TestAnOldWorker:
             plain.effects.wait_until(
                 lambda: any(effect["arguments"] == {"what": 1} for effect in plain.effects.seen("mine")), "the last one"
             )
-            # Told to end between the last receiver and Celery's acknowledgement, a stock worker gives the message back.
-            worker.process.wait_for("succeeded in")
+            plain.run_the_last(worker)
         waiting = plain.queues()
         assert waiting == {"celery.dead": 2}, waiting
         letters = plain.take("celery.dead")

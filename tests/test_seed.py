@@ -90,6 +90,7 @@ class TestSendingAnAsyncSignal:
         with unserved.worker() as worker:
             effects = unserved.effects.wait_for(2)
             worker.process.wait_for("Request finished!")
+            unserved.run_the_last(worker)
         assert [effect["receiver"] for effect in effects] == ["my_callback", "decorated"]
         assert {effect["sender"] for effect in effects} == {"web"}
         assert effects[0]["pid"] == effects[1]["pid"] != sender.result
@@ -213,9 +214,10 @@ class TestRoutingViaQueues:
 
     def test_a_worker_of_another_queue_leaves_it(self, unserved: Project) -> None:
         unserved.run(self.SEND)
-        with unserved.worker(queues=["celery"]):
+        with unserved.worker(queues=["celery"]) as worker:
             unserved.run("from shopapp.signals import my_signal; my_signal.send(None)")
             [effect] = unserved.effects.wait_for(1)
+            unserved.run_the_last(worker)
         assert effect["receiver"] == "mine"
         assert unserved.queues() == {"high_priority": 1}
 

@@ -27,7 +27,8 @@ pub enum PublishError {
     },
     /// The buffer of the background sends is full and did not empty in time.
     #[error(
-        "the send buffer is full ({messages} messages){}; raise buffer_size, or send with durability=\"confirmed\"",
+        "the send buffer is full ({messages} messages){}; flush as you go, raise buffer_size or buffer_timeout, \
+         or send with durability=\"confirmed\"",
         because(last)
     )]
     BufferFull {

@@ -7,6 +7,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from async_signals import flush
 from shop.signals import page_viewed
 
+#: A loop is faster than a broker: flushed in between, it never meets a full buffer.
+FLUSH_EVERY = 5_000
+
 
 class Command(BaseCommand):
     """A crowd that looks at the catalogue."""
@@ -19,7 +22,9 @@ class Command(BaseCommand):
 
     def handle(self, *, count: int, **_: Any) -> None:
         """Send, then flush."""
-        for number in range(count):
+        for number in range(1, count + 1):
             page_viewed.send(None, path=f"/products/{number % 8}")
+            if number % FLUSH_EVERY == 0:
+                flush(60)
         flush(60)
         self.stdout.write(f"{count} signals are with the broker")
