@@ -19,6 +19,7 @@ from .receivers import DEFAULT_OPTIONS, NamedReceiver, Receiver, ReceiverOptions
 from .references import OnMissing
 from .senders import SenderCache, SenderKeys
 from .sending import Sent
+from .weak_receivers import WeakReceivers
 
 if TYPE_CHECKING:
     from .routing import SendPlan
@@ -72,6 +73,7 @@ class AsyncSignal(Signal):
         self.retry = retries.read(retry)
         self._registry = ReceiverRegistry(self)
         self._keys = SenderKeys(self)
+        self._weak_receivers = WeakReceivers()
         if use_caching:
             self.sender_receivers_cache = SenderCache(self._keys)
         self.providing_args = None if providing_args is None else frozenset(_names(providing_args))
@@ -134,12 +136,16 @@ class AsyncSignal(Signal):
         key = self._keys.for_connect(sender)
         super().connect(receiver, key, weak, dispatch_uid)
         self._keys.keep(key)
+        if weak:
+            self._weak_receivers.note(receiver, key, dispatch_uid, self.receivers)
         if options != DEFAULT_OPTIONS:
             self._registry.keep_options(receiver, key, dispatch_uid, options)
 
     def disconnect(self, receiver: Receiver | None = None, sender: Any = None, dispatch_uid: Any = None) -> bool:
         """Disconnects a receiver, as ``django.dispatch.Signal.disconnect`` does."""
-        disconnected = super().disconnect(receiver, self._keys.for_lookup(sender), dispatch_uid)
+        key = self._keys.for_lookup(sender)
+        disconnected = super().disconnect(receiver, key, dispatch_uid)
+        self._weak_receivers.forget(receiver, key, dispatch_uid)
         self._keys.release()
         self._registry.forget_disconnected()
         return disconnected

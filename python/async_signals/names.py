@@ -147,6 +147,12 @@ def known() -> list[AsyncSignal]:
     return [signal for _, signal in sorted(by_name.items())]
 
 
+def unnamed() -> list[AsyncSignal]:
+    """Every signal that has no name, or not the one that its variable would give it, since another signal has that."""
+    _name_what_can_be(everywhere=True)
+    return [signal for signal in list(_unnamed) if signal._name is None]
+
+
 def _name_what_can_be(everywhere: bool = False) -> None:
     """Gives signals their names that have none yet.
 

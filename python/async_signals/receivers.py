@@ -125,6 +125,11 @@ def _alive(reference: Any) -> Any:
     return reference() if isinstance(reference, weakref.ReferenceType) else reference
 
 
+def is_method(receiver: Receiver) -> bool:
+    """Whether it is a method of an object, by Django's own measure."""
+    return hasattr(receiver, "__self__") and hasattr(receiver, "__func__")
+
+
 def wire_name(receiver: Receiver) -> str:
     """How a message names a receiver that has no ``dispatch_uid`` of its own: its module and name."""
     while isinstance(receiver, functools.partial):

@@ -60,15 +60,20 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
                 raise ImproperlyConfigured(f"ASYNC_SIGNALS[{name!r}] is {value!r}; use a number of seconds")
-        if self.dead_letters is True or not isinstance(self.dead_letters, (str, bool)):
+        if self.dead_letters is not False and not _is_queue_name(self.dead_letters):
             raise ImproperlyConfigured(
                 f"ASYNC_SIGNALS['dead_letters'] is {self.dead_letters!r}; use a queue's name such as "
-                f"'{{queue}}.dead', or False"
+                f"'{{queue}}.dead', in which {{queue}} alone stands for something, or False"
             )
 
     def dead_letter_queue(self, queue: str) -> str | None:
         """The name of the queue where signals of ``queue`` are dead-lettered."""
-        return self.dead_letters.format(queue=queue) if isinstance(self.dead_letters, str) else None
+        return self.dead_letters.replace("{queue}", queue) if isinstance(self.dead_letters, str) else None
+
+
+def _is_queue_name(value: Any) -> bool:
+    """Whether it is a queue's name, in which {queue} may stand for another's."""
+    return isinstance(value, str) and bool(value) and not {"{", "}"} & set(value.replace("{queue}", ""))
 
 
 _current: Settings | None = None
