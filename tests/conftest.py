@@ -15,7 +15,9 @@ import pytest
 
 from checker.trial import MakeTrial, Trial, settings
 from servers import peer as rust_peer
+from servers import postgresql as postgresql_server
 from servers import rabbitmq, redis
+from servers.postgresql import PostgresqlServer
 from servers.project import Broker, Project
 from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
@@ -59,6 +61,15 @@ def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit
     need(rabbitmq.program(), "rabbitmq-server")
     server = RabbitmqServer(tmp_path_factory.mktemp("rabbitmq"))
     VERSIONS["rabbitmq"] = server.version()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    need(postgresql_server.program(), "postgresql")
+    server = PostgresqlServer()
+    VERSIONS["postgresql"] = server.version()
     yield server
     server.stop()
 

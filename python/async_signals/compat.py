@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.dummy.base import DatabaseWrapper as DummyDatabase
 from django.dispatch import dispatcher
 
 if TYPE_CHECKING:
@@ -93,12 +94,42 @@ _check_receiver_entries()
 # Django: transactions.
 
 _need(django, BaseDatabaseWrapper, "on_commit", "run_and_clear_commit_hooks", "savepoint_rollback")
+_need(django, DummyDatabase({}), "connection", "in_atomic_block", "settings_dict")
 
 
 def last_commit_hook(connection: BaseDatabaseWrapper) -> Any:
     """The object whose method was handed to ``on_commit`` last in the open transaction; None if there is none."""
     hooks = connection.run_on_commit
     return getattr(hooks[-1][1], "__self__", None) if hooks else None
+
+
+def leave_blocks(connection: BaseDatabaseWrapper) -> bool:
+    """Rolls back what was begun by ``atomic`` and never ended; whether there was anything.
+
+    Django itself keeps a connection closed for good once it is closed within such a block.
+    """
+    if not connection.in_atomic_block:
+        return False
+    try:
+        connection.close()
+    finally:
+        # As it is before its first use; connecting sets everything else anew.
+        connection.in_atomic_block = False
+        connection.connection = None
+    return True
+
+
+def forget_connection(connection: BaseDatabaseWrapper) -> list[Any]:
+    """Has a forked process open connections of its own; returns those of its parent, and the pool of them.
+
+    They are to be kept: closing them would talk over the parent's.
+    """
+    pools: dict[str, Any] = getattr(type(connection), "_connection_pools", {})  # PostgreSQL's and Oracle's
+    inherited = [connection.connection, *pools.values()]
+    pools.clear()
+    connection.connection = None
+    connection.in_atomic_block = False
+    return inherited
 
 
 def is_testcase_block(block: Any) -> bool:

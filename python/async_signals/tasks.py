@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery, Task, shared_task
 
-from . import follow_ups, names, propagation, references
+from . import follow_ups, names, propagation, references, transactions
 from .delivery import Delivery
 from .errors import DeadLettered, ReceiversFailed
 from .failures import summary
@@ -81,6 +81,9 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         failures = propagation.run(known, sender, named, delivery, incoming.receivers)
     except (references.UnresolvableReference, references.MissingRow) as error:
         message.dead_letter(type(error).__name__, str(error))
+    finally:
+        if not self.request.is_eager:  # else the blocks are those of whoever called it
+            transactions.leave_blocks()
     if failures:
         message.publish_follow_ups(signal, failures)
         raise summary(signal, failures)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
@@ -19,6 +21,8 @@ from .errors import SignalNotSent
 
 if TYPE_CHECKING:
     from .sending import PendingSend, StartedSend
+
+logger = logging.getLogger("async_signals")
 
 
 class _Connections(threading.local):
@@ -239,3 +243,19 @@ def settle() -> None:
     for runs in list(_runs.values()):
         for run in runs:
             run.settle()
+
+
+def leave_blocks(used: Iterable[BaseDatabaseWrapper] | None = None) -> None:
+    """In a worker, after a message: ends the transactions that its receivers have begun and not ended.
+
+    What comes next would be written into them, and its signals would wait for a commit that nobody makes.
+
+    Arguments:
+        used: The thread's connections; None: all that it has.
+    """
+    for connection in connections.all(initialized_only=True) if used is None else used:
+        if compat.leave_blocks(connection):
+            logger.warning(
+                "A receiver has begun a transaction on database %r and not ended it: it is rolled back",
+                connection.alias,
+            )

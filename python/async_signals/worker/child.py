@@ -30,7 +30,7 @@ from async_signals.publishing import embedded
 from async_signals.routing import TASK
 
 from .celery_tasks import CeleryTasks
-from .connections import Connections
+from .connections import Connections, forget_inherited
 from .events import Events
 from .lifecycle import Lifecycle
 from .observer import Observer
@@ -92,6 +92,7 @@ class Child:
         # Logs ask the one, what was written for Celery the other.
         multiprocessing.current_process().name = billiard.current_process().name = f"Worker-{self._number}"
         _ignore_signals()
+        forget_inherited()
         plan.lifecycle.enter_process()
         embedded.share(plan.app, plan.broker["urls"])
         events = Events(plan.app, plan.options.hostname, plan.options.task_events)

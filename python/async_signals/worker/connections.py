@@ -1,4 +1,4 @@
-"""Django's connections to databases and caches: closed after each message, as Celery's Django fixup closes them."""
+"""Django's connections to databases and caches: closed after each message, or kept as Django keeps them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from celery import Celery
 from django.conf import settings
+
+from async_signals import compat, transactions
 
 logger = logging.getLogger("async_signals.worker")
 
@@ -26,15 +28,40 @@ def close_all() -> None:
     caches.close_all()
 
 
+#: What the parent had open as this process was forked.
+_inherited: list[Any] = []
+
+
+def forget_inherited() -> None:
+    """First of all in a process that was forked: leaves alone what its parent has opened since, in a listener, say."""
+    if not settings.configured:
+        return
+    from django.db import connections
+
+    # All of them: a pool is not one thread's.
+    for connection in connections.all():
+        _inherited.extend(compat.forget_connection(connection))
+
+
 class Connections:
     """Those of the threads that run receivers.
 
+    Django's ``CONN_MAX_AGE`` says for how long a connection is kept, as between two requests; Celery's own
+    ``CELERY_DB_REUSE_MAX``, where it is set, for how many messages. One that was kept is looked at before it is used
+    again, whatever ``CONN_HEALTH_CHECKS`` says: a request that meets a lost one is sent again by whoever sees the
+    error, and a message has nobody who does.
+
     Arguments:
-        app: The Celery app, whose ``CELERY_DB_REUSE_MAX`` says for how many messages a connection is kept.
+        app: The Celery app.
     """
 
     def __init__(self, app: Celery) -> None:
-        self._reuse = int(app.conf.get("CELERY_DB_REUSE_MAX", None) or 1)
+        self._reuse = int(app.conf.get("CELERY_DB_REUSE_MAX", None) or 0)
+        if settings.configured:
+            from django.db import connections
+
+            for database in connections.settings.values():
+                database["CONN_HEALTH_CHECKS"] = True
         self._mine = _Mine()
 
     def close(self) -> None:
@@ -53,11 +80,18 @@ class Connections:
             logger.exception("A connection could not be closed after a message")
 
     def _used(self, mine: _Mine) -> None:
+        transactions.leave_blocks(mine.databases)
         mine.used += 1
-        if mine.used >= self._reuse:
+        is_over = mine.used >= self._reuse > 0
+        if is_over:
             mine.used = 0
-            for connection in mine.databases:
+        for connection in mine.databases:
+            if is_over:
                 _close(connection)
+            elif self._reuse:
+                _keep(connection)
+            else:
+                connection.close_if_unusable_or_obsolete()
 
 
 class _Mine(threading.local):
@@ -86,6 +120,15 @@ def _has_close(cache: dict[str, Any]) -> bool:
     except (ImportError, KeyError):
         return False  # one that nobody can use
     return getattr(backend, "close", None) is not BaseCache.close
+
+
+def _keep(connection: Any) -> None:
+    """What Django does between two requests, but for the connection's age."""
+    age, connection.close_at = connection.close_at, None
+    try:
+        connection.close_if_unusable_or_obsolete()
+    finally:
+        connection.close_at = age
 
 
 def _close(connection: Any) -> None:
