@@ -13,7 +13,7 @@ root=$cache/debian-$suite
 # What is kept is brought up to date after so many days: forky moves on.
 days=7
 # The servers, and what builds the Python packages that have no wheel.
-packages="ca-certificates python3 python3-venv python3-dev gcc libc6-dev libcrypt-dev rabbitmq-server redis-server valkey-server"
+packages="ca-certificates python3 python3-venv python3-dev gcc libc6-dev libcrypt-dev rabbitmq-server redis-server valkey-server postgresql"
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 as_root() { ./as-root.sh "$@"; }

@@ -57,6 +57,9 @@ exec "$here/scripts/as-root.sh" unshare "${namespaces[@]}" sh -euc '
     ip link set lo up # which a network of its own does not begin with
     mkdir -m 700 "$root/tmp/home"
     chown "$user" "$root/tmp/home"
+    # PostgreSQL asks who runs it.
+    grep -q "^[^:]*:[^:]*:${user%:*}:" "$root/etc/passwd" ||
+        echo "tests:x:$user::/tmp/home:/bin/sh" >>"$root/etc/passwd"
     # What pip has fetched and built is for the next time, too.
     mkdir -p "$root/var/cache/pip"
     chown "$user" "$root/var/cache/pip"

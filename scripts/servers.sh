@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the servers that the tests start for themselves, redis-server and rabbitmq-server, where they
+# Installs the servers that the tests start for themselves, redis-server, rabbitmq-server and postgresql, where they
 # are missing. With CI set a server that cannot be had is an error; else its tests are skipped, saying so.
 set -u
 
@@ -11,6 +11,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/opt/homebrew/sbin
 missing() {
     has redis-server || has valkey-server || printf 'redis-server '
     has rabbitmq-server || printf 'rabbitmq-server '
+    # Debian keeps its programs off the PATH.
+    has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || printf 'postgresql '
 }
 
 as_root() {

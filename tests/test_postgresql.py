@@ -234,3 +234,13 @@ def test_what_a_receiver_leaves_behind_harms_no_other(make_ledger: Any, kept: st
             ledger.project.effects.wait_for(number, "harm")
             ledger.project.effects.wait_for(number, "ask", timeout=20)
     assert ledger.server.ask(ledger.database, "SELECT reference FROM shopapp_order ORDER BY id") == HARMS
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_threads_of_a_receivers_own_keep_no_connection(make_ledger: Any, kept: str) -> None:
+    ledger = make_ledger(**KEPT[kept])
+    with started(ledger, "ours"):
+        ledger.send("harmed", "ask_in_a_thread_of_its_own", times=6)  # a pool has four
+        ledger.send("asked", "after them")
+        ledger.project.effects.wait_for(1, "ask", timeout=20)
+        ledger.wait_for_connections({"not at all": 0, "for ever": 1, "in a pool": 4}[kept])

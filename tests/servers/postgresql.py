@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import glob
 import itertools
 import os
@@ -62,7 +61,7 @@ class PostgresqlServer:
 
     @property
     def _as_user(self) -> Sequence[str]:
-        if getpass.getuser() != "root" and os.geteuid() != 0:
+        if os.geteuid() != 0:
             return ()
         return ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
 

@@ -30,7 +30,7 @@ from async_signals.publishing import embedded
 from async_signals.routing import TASK
 
 from .celery_tasks import CeleryTasks
-from .connections import Connections, forget_inherited
+from .connections import RECEIVING, Connections, forget_inherited
 from .events import Events
 from .lifecycle import Lifecycle
 from .observer import Observer
@@ -110,7 +110,7 @@ class Child:
     def _run(self, worker: Worker, receiver: Receiver) -> int:
         worker.start()
         threads = [
-            threading.Thread(target=self._run_beside_loop, args=(worker, receiver), name=f"receivers-{number}")
+            threading.Thread(target=self._run_beside_loop, args=(worker, receiver), name=f"{RECEIVING}{number}")
             for number in range(2, self._plan.options.threads + 1)
         ]
         for thread in threads:

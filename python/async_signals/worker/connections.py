@@ -13,6 +13,9 @@ from async_signals import compat, transactions
 
 logger = logging.getLogger("async_signals.worker")
 
+#: What the threads are called that run receivers, beside the main one.
+RECEIVING = "receivers-"
+
 
 def close_all() -> None:
     """Closes those of the calling thread, pools of them too: before processes are forked."""
@@ -63,6 +66,7 @@ class Connections:
             for database in connections.settings.values():
                 database["CONN_HEALTH_CHECKS"] = True
         self._mine = _Mine()
+        self._left = _LeftByThreads()
 
     def close(self) -> None:
         """After a message: closes what the calling thread has open, if it has served long enough. Never raises."""
@@ -73,6 +77,8 @@ class Connections:
                 if connection.connection is not None:
                     self._used(mine)
                     break
+            if self._left.any:
+                self._left.close()
             if mine.caches is not None:
                 mine.caches.close_all()
         except Exception:
@@ -108,6 +114,35 @@ class _Mine(threading.local):
             self.databases = tuple(connections.all())
             if any(map(_has_close, settings.CACHES.values())):
                 self.caches = caches
+
+
+class _LeftByThreads:
+    """Connections of threads that receivers start, and that end without closing them.
+
+    Nobody can use one any more; it stays open until the garbage is collected, and a pool never gets it back.
+    """
+
+    def __init__(self) -> None:
+        #: By the connection's id: it, and the thread that made it, which alone uses it.
+        self.any: dict[int, tuple[Any, threading.Thread]] = {}
+        if settings.configured:
+            from django.db.backends.signals import connection_created
+
+            connection_created.connect(self._note)
+
+    def _note(self, connection: Any, **_: Any) -> None:
+        thread = threading.current_thread()
+        if thread is not threading.main_thread() and not thread.name.startswith(RECEIVING):
+            self.any[id(connection)] = (connection, thread)
+
+    def close(self) -> None:
+        """Closes those whose threads have ended."""
+        for key, (connection, thread) in list(self.any.items()):
+            if thread.is_alive() or self.any.pop(key, None) is None:
+                continue
+            connection.inc_thread_sharing()  # Django has each used by its own thread alone
+            transactions.leave_blocks([connection])
+            _close(connection)
 
 
 def _has_close(cache: dict[str, Any]) -> bool:
