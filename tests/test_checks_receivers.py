@@ -71,6 +71,7 @@ class Told:
             """
         )
         messages, self.answers = report.result
+        self.output = report.output
         self.ids = [each for each, _ in messages]
         self.text = "\n".join(text for _, text in messages)
 
@@ -166,6 +167,7 @@ class TestAReceiverThatIsGone:
         receivers, ready, name, place = GONE[what]
         found = told(receivers, "heard, other = AsyncSignal(), AsyncSignal()", ready)
         assert found.answers == [], "it never runs"
+        assert f"has no receivers here; {name}, connected at" in found.output
         assert found.ids == ["W010"]
         assert f"Receiver {name} of signal heard.signals.heard, connected at" in found.text
         assert place in found.text

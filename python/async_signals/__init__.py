@@ -14,10 +14,14 @@ except ImportError as error:
         f"sub-interpreters are not supported (under mod_wsgi, set WSGIApplicationGroup %{{GLOBAL}})"
     ) from error
 
+import warnings
+from typing import Any
+
 from . import compat, publishing
 from .delivery import Delivery, current_delivery
 from .dispatcher import AsyncSignal
 from .errors import (
+    AsyncSignalsDeprecationWarning,
     BrokerMisconfigured,
     CeleryNotConfigured,
     DeadLettered,
@@ -32,6 +36,7 @@ from .sending import Sent
 
 __all__ = [
     "AsyncSignal",
+    "AsyncSignalsDeprecationWarning",
     "BrokerMisconfigured",
     "CeleryNotConfigured",
     "DeadLettered",
@@ -54,3 +59,17 @@ if compat.HAS_CELERY:
     from . import references, tasks  # noqa: F401
 
     references.register_with_kombu()
+
+#: Names of earlier versions, and those that have taken their places: docs/upgrading.md has them, too.
+_RENAMED = {"Parked": "DeadLettered"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"async_signals.{name} is called async_signals.{_RENAMED[name]} now; the old name will be removed",
+        AsyncSignalsDeprecationWarning,
+        stacklevel=2,
+    )
+    return globals()[_RENAMED[name]]

@@ -18,6 +18,10 @@ class UndeclaredArgument(UserWarning):
     """A signal is sent with an argument that its providing_args do not name."""
 
 
+class AsyncSignalsDeprecationWarning(DeprecationWarning):
+    """A name of an earlier version is used; the message says which one has taken its place."""
+
+
 class SignalNotSent(_OperationalError):
     """The signal was not handed over to Celery.
 

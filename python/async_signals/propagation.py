@@ -68,7 +68,8 @@ def run(
             return []
     receivers, coroutines = signal._live_receivers(sender)
     if not receivers and not coroutines and only is None:
-        logger.warning("Signal %s[%s] has no receivers here", delivery.signal, delivery.id)
+        gone = "".join(f"; {each.name}, connected at {each.where}, is gone" for each in signal._weak_receivers.gone())
+        logger.warning("Signal %s[%s] has no receivers here%s", delivery.signal, delivery.id, gone)
         return []
     token = current.set(delivery)
     failed = _FailedReceivers(signal, delivery)

@@ -50,6 +50,11 @@ class WeakReceiver(NamedTuple):
     run: Any
 
     @property
+    def where(self) -> str:
+        """The line that connected it."""
+        return f"{self.filename}:{self.lineno}"
+
+    @property
     def place(self) -> tuple[Hashable, ...]:
         """Equal for receivers of one name that one line has connected for one sender."""
         return self.name, self.filename, self.lineno, self.sender

@@ -44,7 +44,7 @@ def _say_gone(signal: AsyncSignal, gone: WeakReceiver) -> CheckMessage:
             "@receiver has made of it. Rename one of them, put @receiver on top, or connect it with weak=False."
         )
     return CheckWarning(
-        f"Receiver {gone.name} of {_name(signal)}, connected at {gone.filename}:{gone.lineno}, is gone, and never "
+        f"Receiver {gone.name} of {_name(signal)}, connected at {gone.where}, is gone, and never "
         f"runs: it is {gone.kind}, was connected weakly, and nothing refers to it.",
         hint=hint,
         id="async_signals.W010",
