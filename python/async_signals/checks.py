@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from . import names, routing, settings
 from .errors import BrokerMisconfigured
-from .queues import queue_of
+from .inspection.routes import queue_of
 
 if TYPE_CHECKING:
     from celery import Celery

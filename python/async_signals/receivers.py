@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.dispatch import Signal
 
 from .compat import make_id, receiver_entry
 from .retries import Retry
+
+if TYPE_CHECKING:
+    from .senders import SenderKeys
 
 Receiver = Callable[..., Any]
 
@@ -43,6 +46,22 @@ class NamedReceiver(NamedTuple):
 
     name: str
     options: ReceiverOptions
+
+
+class ConnectedReceiver(NamedTuple):
+    """An entry of a signal's registry, for whoever asks what is connected.
+
+    Attributes:
+        receiver: The receiver itself.
+        named: Its name and options.
+        sender: The sender that it is connected for, as text; None: every sender.
+        is_async: Whether it is a coroutine function.
+    """
+
+    receiver: Receiver
+    named: NamedReceiver
+    sender: str | None
+    is_async: bool
 
 
 class ReceiverRegistry:
@@ -107,6 +126,20 @@ class ReceiverRegistry:
     def live(self) -> list[Receiver]:
         """Every receiver that is alive, whichever sender it is for."""
         return [receiver for _, reference, _ in self._entries() if (receiver := _alive(reference)) is not None]
+
+    def connected(self, keys: SenderKeys) -> list[ConnectedReceiver]:
+        """Every receiver that is alive, whichever sender it is for, in the order in which they were connected."""
+        labels = keys.labels()
+        return [
+            ConnectedReceiver(
+                receiver,
+                self._named(key, reference, receiver),
+                None if key[1] == _ANY_SENDER else labels.get(key[1], "an object"),
+                is_async,
+            )
+            for key, reference, is_async in self._entries()
+            if (receiver := _alive(reference)) is not None
+        ]
 
     def _named(self, key: Any, reference: Any, receiver: Receiver) -> NamedReceiver:
         uid = key[0]

@@ -6,6 +6,7 @@ one token stands in its registry for all senders of one label.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import weakref
@@ -90,6 +91,11 @@ class SenderKeys:
         label = sender_label(sender)
         return sender if label is None else self._tokens.get(label, sender)
 
+    def labels(self) -> dict[int, str]:
+        """What receivers are connected for, as text, by the ids that stand for it in Django's registry."""
+        with _lock:
+            return {compat.make_id(token): _shown(token.label) for token in self._kept}
+
     def release(self) -> None:
         """Forgets what no live receiver is connected with any more."""
         with _lock:
@@ -107,6 +113,14 @@ class SenderKeys:
 
 def _is_dead(reference: Any) -> bool:
     return isinstance(reference, weakref.ReferenceType) and reference() is None
+
+
+def _shown(label: Hashable) -> str:
+    """A label as people write it: a class by its name, a text with its quotes."""
+    value = json.loads(label) if isinstance(label, bytes) else label
+    if isinstance(value, dict) and isinstance(value.get("__value__"), list):
+        return " ".join(str(part) for part in value["__value__"][1:])
+    return repr(value)
 
 
 class SenderCache(weakref.WeakKeyDictionary[_Token, Any]):

@@ -1,44 +1,149 @@
-"""Which queues a project names: Celery's settings, Celery's router, and the signals."""
+"""How much waits in the queues that a project names."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
 
-from . import names
-from .routing import TASK
+from async_signals import settings
+from async_signals._native import QueueBrowser
+from async_signals.errors import SignalNotSent
+from async_signals.publishing.broker import broker_options
+from async_signals.routing import NotNative
+
+from .routes import named_queues
+from .signals import signals_by_queue
 
 if TYPE_CHECKING:
     from celery import Celery
 
-    from .dispatcher import AsyncSignal
+
+@dataclasses.dataclass(frozen=True)
+class QueueInfo:
+    """A queue that Celery's settings or a signal name.
+
+    Attributes:
+        name: Its name.
+        exists: Whether it is there. On Redis every queue is: an empty one is one that is not there.
+        ready: How many messages wait in it.
+        in_flight: How many were taken and are not acknowledged; None where the broker does not tell.
+        consumers: How many read it; None where the broker does not tell.
+        oldest: For how many seconds the message that comes next has been waiting; None where nobody can tell.
+        signals: The names of the signals that go there.
+        dead_letter_queue: Where its dead letters go; None: they are rejected.
+        dead_letters: How many lie there; None where the broker does not tell.
+        error: Why the broker told nothing of it; None: it did.
+    """
+
+    name: str
+    exists: bool
+    ready: int | None
+    in_flight: int | None
+    consumers: int | None
+    oldest: float | None
+    signals: tuple[str, ...]
+    dead_letter_queue: str | None
+    dead_letters: int | None
+    error: str | None = None
 
 
-def queue_of(signal: AsyncSignal, router: Any) -> str | None:
-    """The queue that Celery's router has for a signal; None where it cannot be known."""
-    options = {} if signal.queue is None else {"queue": signal.queue}
-    try:
-        queue = router.route(options, TASK, args=(signal.name, None), kwargs={}).get("queue")
-    except (Exception, SystemExit):
-        return None  # a project's own router may need what only a send has
-    return _name(queue)
+class QueueLook:
+    """A connection to an app's broker that looks at queues, and takes nothing out of them.
+
+    Where the core does not speak to the broker it is Celery's own connection, which tells less.
+
+    Arguments:
+        app: The Celery app.
+        timeout: How many seconds connecting may take, and each answer; ``publish_timeout`` if None.
+
+    Raises:
+        SignalNotSent: The broker cannot be reached, or does not let us in.
+    """
+
+    def __init__(self, app: Celery, timeout: float | None = None) -> None:
+        self.timeout = float(settings.get().publish_timeout if timeout is None else timeout)
+        self._native: QueueBrowser | None = None
+        self._channel: Any = None
+        self._connection: Any = None
+        try:
+            self._native = QueueBrowser(**broker_options(app), timeout=self.timeout)
+        except NotNative:
+            self._connection = app.connection_for_read(connect_timeout=self.timeout)
+
+    @property
+    def native(self) -> QueueBrowser | None:
+        """The core's connection; None where it does not speak to the broker."""
+        return self._native
+
+    def depth(self, queue: str) -> dict[str, Any] | None:
+        """What the broker tells of a queue: ``ready``, ``in_flight``, ``consumers``, ``oldest`` (seconds since 1970).
+
+        None: there is no such queue.
+
+        Raises:
+            SignalNotSent: It did not answer, or did not want to.
+        """
+        if self._native is not None:
+            return self._native.depth(queue)
+        try:
+            if self._channel is None:
+                self._connection.ensure_connection(max_retries=1, timeout=self.timeout)
+                self._channel = self._connection.channel()
+            told = self._channel.queue_declare(queue, passive=True)
+        except Exception as error:
+            self._channel = None
+            if getattr(error, "reply_code", None) == 404 or getattr(error, "code", None) == 404:
+                return None
+            raise SignalNotSent(f"{type(error).__name__}: {error}", "refused") from error
+        return {"ready": told.message_count, "in_flight": None, "consumers": None, "oldest": None}
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._native is not None:
+            self._native.close()
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                self._connection.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def named_queues(app: Celery) -> list[str]:
-    """Every queue that Celery's settings or a signal name, each once: Celery's own first."""
-    from celery.utils.functional import maybe_evaluate
+def queues(app: Celery, look: QueueLook) -> Iterator[QueueInfo]:
+    """Every queue that the app or a signal names, one by one.
 
-    # Copies: a router adds what is missing to the queues that it knows.
-    router = app.amqp.Router(app.amqp.Queues(app.conf.task_queues, create_missing=True))
-    found: dict[str | None, None] = dict.fromkeys(app.amqp.queues)
-    for route in map(maybe_evaluate, router.routes):
-        # Tables by task name or pattern; functions only answer for the task that they are asked for.
-        targets = [*getattr(route, "map", {}).values(), *getattr(route, "patterns", {}).values()]
-        found.update((_name(target.get("queue") if isinstance(target, dict) else target), None) for target in targets)
-    for signal in names.known():
-        # A queue of its own is where its messages went as long as nothing routed them.
-        found.update(((queue_of(signal, router), None), (signal.queue, None)))
-    return [name for name in found if name is not None]
-
-
-def _name(queue: Any) -> str | None:
-    return None if queue is None else str(getattr(queue, "name", queue))
+    Arguments:
+        look: A connection to the app's broker.
+    """
+    by_queue = signals_by_queue(app)
+    now = time.time()
+    for name in named_queues(app):
+        dead = settings.get().dead_letter_queue(name)
+        told: dict[str, Any] | None = None
+        waiting: int | None = None
+        failure: str | None = None
+        try:
+            told = look.depth(name)
+            below = None if dead is None else look.depth(dead)
+            waiting = 0 if below is None else below["ready"]
+        except SignalNotSent as error:
+            failure = str(error)
+        sent_at = None if told is None else told["oldest"]
+        yield QueueInfo(
+            name=name,
+            exists=told is not None,
+            ready=None if failure else 0 if told is None else told["ready"],
+            in_flight=None if told is None else told["in_flight"],
+            consumers=None if told is None else told["consumers"],
+            oldest=None if sent_at is None else max(0.0, now - sent_at),
+            signals=tuple(by_queue.get(name, ())),
+            dead_letter_queue=dead,
+            dead_letters=waiting,
+            error=failure,
+        )
