@@ -19,6 +19,9 @@ use crate::{
     error,
 };
 
+/// How many messages were looked at, those that are meant, and the position of the next.
+type Looked = (usize, Vec<String>, Option<u64>);
+
 /// A connection to a broker that looks at its queues and takes nothing.
 #[pyclass(frozen, module = "async_signals._native")]
 pub(crate) struct QueueBrowser {
@@ -73,7 +76,7 @@ impl QueueBrowser {
         position: u64,
         limit: usize,
         filter: &Bound<'_, PyDict>,
-    ) -> PyResult<Option<(usize, Vec<String>, Option<u64>)>> {
+    ) -> PyResult<Option<Looked>> {
         let filter: Filter = to_core(filter, "filter")?;
         let found = py.detach(|| {
             let browser = self.browser()?;

@@ -439,7 +439,11 @@ async fn dead_letters(bench: &mut dyn Bench) {
         let rest = rest.expect("it looks");
         assert_eq!((rest.letters.len(), rest.examined, rest.next), (1, 1, None));
     }
-    assert_eq!(browser.depth(&dead).await.expect("an answer").map(|depth| depth.ready), Some(4), "a look takes nothing");
+    assert_eq!(
+        browser.depth(&dead).await.expect("an answer").map(|depth| depth.ready),
+        Some(4),
+        "a look takes nothing"
+    );
     let missing = browser.depth(&fresh("queue")).await.expect("an answer");
     assert_eq!(missing.map(|depth| depth.ready).unwrap_or_default(), 0);
 

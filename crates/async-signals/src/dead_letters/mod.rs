@@ -15,12 +15,7 @@ pub use self::{
     looking::{Found, look},
     taking::{DeadLetterQueue, Held, ReplayError},
 };
-use crate::{
-    broker::Content,
-    follow::Ours,
-    message::Incoming,
-    protocol::celery::TASK,
-};
+use crate::{broker::Content, follow::Ours, message::Incoming, protocol::celery::TASK};
 
 /// A message in a dead-letter queue.
 #[derive(Clone, Debug)]

@@ -72,7 +72,7 @@ impl RedisBrowser {
                 (list, place) = (list + 1, 0);
             }
         }
-        page.next = (list < lists.len()).then(|| Position((list as u64) << PLACE_BITS | place));
+        page.next = (list < lists.len()).then_some(Position(((list as u64) << PLACE_BITS) | place));
         Ok(Some(page))
     }
 }

@@ -70,7 +70,9 @@ impl Statements {
             oldest: format!(
                 "SELECT payload FROM {message} WHERE queue_id = ? AND visible != 0 ORDER BY timestamp, id LIMIT 1"
             ),
-            held: format!("SELECT count(*) FROM {lease} l JOIN {message} m ON m.id = l.message_id WHERE m.queue_id = ?"),
+            held: format!(
+                "SELECT count(*) FROM {lease} l JOIN {message} m ON m.id = l.message_id WHERE m.queue_id = ?"
+            ),
             page: format!(
                 "SELECT id, payload FROM {message} WHERE queue_id = ? AND visible != 0 AND id > ? ORDER BY id LIMIT ?"
             ),
@@ -129,7 +131,8 @@ impl Browser for SqliteBrowser {
     ) -> BoxFuture<'a, Result<Option<Page>, BrokerError>> {
         let queue = queue.to_owned();
         async move {
-            let page = self.look(move |connection, statements| statements.page(connection, &queue, from, limit)).await?;
+            let page =
+                self.look(move |connection, statements| statements.page(connection, &queue, from, limit)).await?;
             Ok(Some(page.unwrap_or_default()))
         }
         .boxed()
