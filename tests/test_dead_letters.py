@@ -14,7 +14,12 @@ from servers.redis import RedisServer
 #: Puts dead letters into queues, as a worker would. `letters` are (queue, signal, kind, receiver, error, age).
 PUT = """
 import json, time
+from kombu import Exchange, Queue
 from proj import celery_app
+
+def durable(name):
+    return Queue(name, Exchange(name), routing_key=name)
+
 with celery_app.producer_or_acquire() as producer:
     for number, (queue, signal, kind, receiver, error, age) in enumerate({letters!r}):
         failures = [] if receiver is None else [{{"receiver": receiver, "error": error, "traceback": None}}]
@@ -24,14 +29,13 @@ with celery_app.producer_or_acquire() as producer:
             [[signal, None], {{"number": number}}, {{}}], serializer="json", exchange="", routing_key=f"{{queue}}.dead",
             headers={{"task": "async_signals.propagate", "id": str(number),
                      "async_signals": {{"queue": queue, "parked": parked}}}},
-            correlation_id=str(number), declare=[{declare}],
+            correlation_id=str(number), declare=[durable(queue), durable(f"{{queue}}.dead")],
         )
 """
-DECLARE = "__import__('kombu').Queue(f'{queue}.dead', __import__('kombu').Exchange(''), routing_key=f'{queue}.dead')"
 
 
 def put(project: Project, letters: list[tuple[str, str, str, str | None, str | None, float]]) -> None:
-    project.run(PUT.format(letters=letters, declare=DECLARE))
+    project.run(PUT.format(letters=letters))
 
 
 def command(project: Project, *, fails: bool = False) -> Callable[..., str]:
@@ -166,3 +170,15 @@ class TestDeadLetters:
         assert "holds more than the 1,000 oldest" in done.stderr
         assert "1,100 sent again" in command(project)("replay", "--all")
         assert project.queues() == {"celery": 1100}
+
+    def test_what_cannot_be_sent_again_stays_and_is_said_without_end(
+        self, make_project: MakeProject, rabbitmq_server: RabbitmqServer
+    ) -> None:
+        project = make_project(rabbitmq_server)
+        put(project, [("celery", "shop.placed", "UnknownSignal", None, None, 0)] * 30)
+        rabbitmq_server.manage("DELETE", f"queues/{rabbitmq_server.vhost(project.url or '')}/celery")
+        said = command(project, fails=True)("replay", "--all").splitlines()
+        assert "stays in celery.dead: no queue is bound" in said[0]
+        assert len(said) == 11
+        assert said[-1] == "20 more stay, for reasons such as these"
+        assert project.queues() == {"celery.dead": 30}

@@ -450,6 +450,7 @@ async fn dead_letters(bench: &mut dyn Bench) {
     let shelf = DeadLetterQueue::open(&bench.config(), &dead, DEADLINE).await.expect("it is there");
     let mut letters = shelf.take(3).await.expect("letters");
     letters.extend(shelf.take(100).await.expect("letters"));
+    assert_eq!(shelf.take(100).await.expect("an answer").len(), 0, "that was all, and it says so again");
     let about = |letter: &DeadLetter| (letter.signal(), letter.why()["kind"].as_str().map(str::to_owned));
     assert_eq!(
         letters.iter().map(|letter| about(letter)).collect::<Vec<_>>(),

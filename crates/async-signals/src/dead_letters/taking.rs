@@ -116,7 +116,8 @@ impl DeadLetterQueue {
             let mut taking = self.consumer.take(&[], (limit - found.len()).min(BATCH));
             let (taken, is_last) = tokio::select! {
                 biased;
-                taken = &mut taking => (taken?, false),
+                // None at once, after an earlier quiet spell.
+                taken = &mut taking => { let taken = taken?; let is_last = taken.is_empty(); (taken, is_last) }
                 () = sleep(QUIET) => {
                     self.consumer.interrupt();
                     (self.in_time(taking).await?, true)

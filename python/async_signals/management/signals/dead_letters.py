@@ -33,6 +33,8 @@ from .project import load_modules, look_at, the_app
 if TYPE_CHECKING:
     from celery import Celery
 
+#: How many reasons are told why a message stays where it is.
+_MOST_REASONS = 10
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -196,7 +198,8 @@ def _settle(
                         settled = settle(page, number, letter)
                     except (SignalNotSent, ValueError) as error:
                         failed += 1
-                        output.note(f"{letter.id or '?'} stays in {queue.name}: {error}")
+                        if failed <= _MOST_REASONS:
+                            output.note(f"{letter.id or '?'} stays in {queue.name}: {error}")
                     else:
                         done += 1
                         left.discard(letter.id)
@@ -207,6 +210,8 @@ def _settle(
                     break
         if asked.ids and not left:
             break
+    if failed > _MOST_REASONS:
+        output.note(f"{failed - _MOST_REASONS:,} more stay, for reasons such as these")
     if not asked.as_json:
         output.line(f"{done:,} {done_word}" + (f", {failed:,} stay" if failed else ""))
     if left:
