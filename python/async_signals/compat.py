@@ -95,10 +95,20 @@ _check_receiver_entries()
 _need(django, BaseDatabaseWrapper, "on_commit", "run_and_clear_commit_hooks", "savepoint_rollback")
 
 
+def commit_hooks(connection: BaseDatabaseWrapper) -> list[Any]:
+    """The objects whose methods were handed to ``on_commit`` in the open transaction; None for what is no method."""
+    return [getattr(hook[1], "__self__", None) for hook in connection.run_on_commit]
+
+
 def last_commit_hook(connection: BaseDatabaseWrapper) -> Any:
     """The object whose method was handed to ``on_commit`` last in the open transaction; None if there is none."""
     hooks = connection.run_on_commit
     return getattr(hooks[-1][1], "__self__", None) if hooks else None
+
+
+def forget_commit_hooks(connection: BaseDatabaseWrapper, kept: int) -> None:
+    """Drops the hooks of the open transaction but for the first ones, as a commit drops those that it has run."""
+    del connection.run_on_commit[kept:]
 
 
 def is_testcase_block(block: Any) -> bool:
