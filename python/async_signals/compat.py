@@ -179,6 +179,29 @@ def close_pools(app: Celery) -> None:
         app._pool.force_close_all()
 
 
+def set_pools_aside(app: Celery) -> Callable[[], None]:
+    """Has the app make new pools for publishing, for other settings; returns what puts the old ones back."""
+    amqp = app.amqp
+    _need(celery, type(amqp), "_producer_pool")
+    connections, producers = app._pool, amqp._producer_pool
+    app._pool = amqp._producer_pool = None
+
+    def put_back() -> None:
+        app._pool, amqp._producer_pool = connections, producers
+
+    return put_back
+
+
+def set_current_apps_aside() -> Callable[[], None]:
+    """Returns what makes those apps current, and everybody's default, again that are so now in this thread."""
+    current, default = _state._tls.current_app, _state.default_app
+
+    def put_back() -> None:
+        _state._tls.current_app, _state.default_app = current, default
+
+    return put_back
+
+
 def replace_producer_pool(app: Celery, pool: Any) -> None:
     """Has Celery take its producers from another pool."""
     _need(celery, type(app.amqp), "_producer_pool")

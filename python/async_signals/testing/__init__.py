@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 from .capture import CapturedSignal, CapturedSignals, capture_signals
+from .live import LiveDeadLetter, LiveWorker, live_worker
+from .mixins import SignalsTestMixin
 from .muting import mute
 from .running import DeadLetter, ReceiverRun, ReceiverRuns
 
@@ -18,8 +20,12 @@ __all__ = [
     "CapturedSignal",
     "CapturedSignals",
     "DeadLetter",
+    "LiveDeadLetter",
+    "LiveWorker",
     "ReceiverRun",
     "ReceiverRuns",
+    "SignalsTestMixin",
     "capture_signals",
+    "live_worker",
     "mute",
 ]
