@@ -17,7 +17,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from async_signals import _native, compat, follow_ups, names, propagation, publishing, queues, routing, settings
+from async_signals import (
+    _native,
+    compat,
+    follow_ups,
+    names,
+    propagation,
+    publishing,
+    queues,
+    routing,
+    settings,
+    transactions,
+)
+from async_signals.errors import DeadLettered
 from async_signals.routing import TASK, NotNative
 
 from .differences import name_of
@@ -93,7 +105,8 @@ class LiveWorker:
     """A worker of ours that runs in threads of this process, on a broker of its own.
 
     Attributes:
-        errors: What receivers raised and are not tried again for.
+        errors: What receivers raised and are not tried again for, and a ``DeadLettered`` for each message that could
+            not be run at all.
         dead_letters: What has become a dead letter.
         later: By the ids of messages, what they wait for.
         connected: Set when it reads its queues.
@@ -123,7 +136,7 @@ class LiveWorker:
 
         Arguments:
             timeout: For how long, in seconds.
-            reraise: Whether what receivers raised for good, since the last time, is raised here.
+            reraise: Whether what has come to ``errors`` since the last time is raised here.
 
         Raises:
             AssertionError: Something is left by then, or lies in a queue that this worker does not read.
@@ -137,7 +150,6 @@ class LiveWorker:
             if time.monotonic() >= give_up:
                 raise AssertionError(f"after {timeout:g} s {self._left()}")
             time.sleep(_PAUSE)
-        _native.drain_events(_PATIENCE)
         unread = {queue: number for queue, number in self._count().items() if not self._is_known(queue)}
         if unread:
             told = ", ".join(f"{queue!r} ({number})" for queue, number in sorted(unread.items()))
@@ -146,6 +158,12 @@ class LiveWorker:
                 f"or override the fixture"
             )
         errors, self._raised = self.errors[self._raised :], len(self.errors)
+        if transactions.in_testcase():
+            for error in errors:
+                error.add_note(
+                    "this test has a transaction open that is never committed, so that no other thread sees what it "
+                    "has written: use a TransactionTestCase, or pytest.mark.django_db(transaction=True)"
+                )
         if reraise and len(errors) == 1:
             raise errors[0]
         if reraise and errors:
@@ -252,16 +270,18 @@ class LiveWorker:
         publishing.flush(_PATIENCE)
         begun = self._worker.begun
         # A receiver may have sent in the background and ended between the first look and the second.
-        return (
-            not self._waiting()
-            and not publishing.buffered()
-            and not self._waiting()
-            and not self._worker.running()
-            and self._worker.begun == begun
-        )
+        if self._waiting() or publishing.buffered() or self._waiting():
+            return False
+        # What it tells comes by a thread of its own.
+        dead = self._count_of(map(settings.get().dead_letter_queue, self._queues))
+        return not self._worker.running() and self._worker.begun == begun and dead <= len(self.dead_letters)
 
-    def _waiting(self) -> dict[str, int]:
-        return {queue: number for queue, number in self._count().items() if queue in self._queues}
+    def _waiting(self) -> int:
+        return self._count_of(self._queues)
+
+    def _count_of(self, queues: Iterable[str | None]) -> int:
+        counts = self._count()
+        return sum(counts.get(queue, 0) for queue in dict.fromkeys(queues) if queue is not None)
 
     def _count(self) -> dict[str, int]:
         counter = self._counter
@@ -277,7 +297,8 @@ class LiveWorker:
         return queue in self._queues or queue in dead
 
     def _left(self) -> str:
-        waiting = ", ".join(f"{number} in {queue!r}" for queue, number in sorted(self._waiting().items()))
+        counts = sorted(self._count().items())
+        waiting = ", ".join(f"{number} in {queue!r}" for queue, number in counts if queue in self._queues)
         told = [f"messages are left: {waiting or 'none'}"]
         if running := self._running():
             told.append(f"receivers run for {running}")
@@ -292,7 +313,7 @@ def _observer(live: LiveWorker) -> Any:
     from async_signals.worker.observer import Observer
 
     # The core keeps its observer for as long as the process lives.
-    later, dead_letters, connected = live.later, live.dead_letters, live.connected
+    later, dead_letters, errors, connected = live.later, live.dead_letters, live.errors, live.connected
 
     class LiveObserver(Observer):
         """Tells the log, as in any worker, and the test."""
@@ -308,6 +329,8 @@ def _observer(live: LiveWorker) -> Any:
         def dead_lettered(self, id: str, queue: str | None, kind: str, reason: str) -> None:
             super().dead_lettered(id, queue, kind, reason)
             later.pop(id, None)
+            if kind != "ReceiversFailed":  # those have said so themselves
+                errors.append(DeadLettered(f"message {id} could not be run, {kind}: {reason}"))
             dead_letters.append(LiveDeadLetter(id, queue, kind, reason))
 
     return LiveObserver(lambda _broker: connected.set())

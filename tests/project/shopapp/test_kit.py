@@ -9,7 +9,7 @@ from django.db import transaction
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
 from factory.django import mute_signals
 
-from async_signals import AsyncSignal, current_delivery
+from async_signals import AsyncSignal, DeadLettered, current_delivery
 from async_signals.references import MissingRow
 from async_signals.testing import SignalsTestMixin, capture_signals, live_worker, mute
 from proj.celery import app
@@ -221,6 +221,15 @@ class Muting(Fresh, TestCase):
         self.assertEqual(waiting() - self.before, 1)
 
 
+class InATestCase(TestCase):
+    def test_a_worker_sees_no_row(self) -> None:
+        with live_worker() as worker:
+            about_a_row.send(None, order=Order.objects.create())
+            with self.assertRaises(DeadLettered) as failed:
+                worker.wait()
+        self.assertIn("use a TransactionTestCase", failed.exception.__notes__[0])
+
+
 class ThroughAWorker(Fresh, TransactionTestCase):
     def test_the_whole_way(self) -> None:
         """A cascade over threads, a retry, a task of Celery's, rows both ways; and all is as before afterwards."""
@@ -253,6 +262,16 @@ class ThroughAWorker(Fresh, TransactionTestCase):
         self.assertEqual(waiting(), before)
         order_placed.send(None, order_id=1)
         self.assertEqual(waiting(), before + 1)
+
+    def test_a_message_that_cannot_be_run_fails_the_test(self) -> None:
+        order = Order.objects.create()
+        with live_worker() as worker:
+            with transaction.atomic():
+                about_a_row.send(None, order=order)
+                order.delete()
+            with self.assertRaisesRegex(DeadLettered, "MissingRow: order: there is no shopapp.Order"):
+                worker.wait()
+            worker.wait()  # said once
 
     def test_what_goes_wrong_is_said(self) -> None:
         self.connect(lambda **_: 1 / 0, weak=False)
