@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_signals import (
     _native,
-    compat,
     follow_ups,
-    names,
     propagation,
     publishing,
     queues,
@@ -32,7 +26,9 @@ from async_signals import (
 from async_signals.errors import DeadLettered
 from async_signals.routing import TASK, NotNative
 
+from .counting import MessageCounter
 from .differences import name_of
+from .pointing import find_app, pointed_at
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -44,17 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("async_signals.testing")
 
-#: What Celery's settings are while a live worker is there, beside the broker's address.
-_SETTINGS: dict[str, Any] = {
-    "task_always_eager": False,
-    "broker_transport_options": {},
-    "broker_use_ssl": False,
-    "broker_login_method": None,
-    "broker_failover_strategy": None,
-    **dict.fromkeys(("broker_transport", "broker_user", "broker_password", "broker_vhost", "broker_port")),
-}
-#: What goes before Celery's settings.
-_ENVIRONMENT = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 #: How long a worker may take to read its queues, and to end when nothing runs, in seconds.
 _PATIENCE = 10.0
 #: How long the worker itself would wait for receivers, in seconds: for ever. It ends its process when they take longer.
@@ -65,23 +50,6 @@ _PAUSE = 0.01
 _QUIET = 5
 #: Messages that are taken ahead of fast receivers.
 _MOST_PREFETCH = 64
-#: Tells for each line that it reads how many messages are in which queue, also those that are being run. In a process
-#: of its own: the core has the file open, and two SQLite libraries in one process would destroy it.
-_COUNTER = """
-import json, sqlite3, sys
-from contextlib import closing
-for _ in sys.stdin:
-    found = []
-    try:
-        with closing(sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, timeout=5)) as database:
-            found = database.execute(
-                "SELECT q.name, COUNT(*) FROM kombu_message m JOIN kombu_queue q ON q.id = m.queue_id GROUP BY q.name"
-            ).fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error) and "unable to open" not in str(error):
-            raise
-    print(json.dumps(dict(found)), flush=True)
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,22 +76,19 @@ class LiveWorker:
         errors: What receivers raised and are not tried again for, and a ``DeadLettered`` for each message that could
             not be run at all.
         dead_letters: What has become a dead letter.
-        later: By the ids of messages, what they wait for.
-        connected: Set when it reads its queues.
     """
 
-    def __init__(self, app: Celery, folder: Path, read: list[Any], threads: int) -> None:
+    def __init__(self, app: Celery, counter: MessageCounter, read: list[Any], threads: int) -> None:
         self._app = app
-        self._path = folder / "broker.sqlite3"
         self._queues = [queue.name for queue in read]
         self.errors: list[Exception] = []
         self.dead_letters: list[LiveDeadLetter] = []
         #: By message, what it waits for.
-        self.later: dict[str, str] = {}
-        self.connected = threading.Event()
+        self._later: dict[str, str] = {}
+        self._connected = threading.Event()
         self._raised = 0
         self._trouble: BaseException | None = None
-        self._counter: subprocess.Popen[str] | None = None
+        self._counter = counter
         self._worker = self._make(read)
         self._receiver = self._make_receiver()
         self._threads = [
@@ -150,7 +115,7 @@ class LiveWorker:
             if time.monotonic() >= give_up:
                 raise AssertionError(f"after {timeout:g} s {self._left()}")
             time.sleep(_PAUSE)
-        unread = {queue: number for queue, number in self._count().items() if not self._is_known(queue)}
+        unread = {queue: number for queue, number in self._counter.count().items() if not self._is_known(queue)}
         if unread:
             told = ", ".join(f"{queue!r} ({number})" for queue, number in sorted(unread.items()))
             raise AssertionError(
@@ -171,17 +136,11 @@ class LiveWorker:
 
     def start(self) -> None:
         """Returns when it reads its queues."""
-        self._counter = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _COUNTER, str(self._path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         self._worker.start()
         for thread in self._threads:
             thread.start()
-        if not self.connected.wait(_PATIENCE):
-            raise RuntimeError(f"the worker did not reach its broker {self._path} in {_PATIENCE:g} s")
+        if not self._connected.wait(_PATIENCE):
+            raise RuntimeError(f"the worker did not reach its broker in {_PATIENCE:g} s")
 
     def stop(self) -> None:
         """Ends it, when what runs is done.
@@ -200,10 +159,6 @@ class LiveWorker:
                 # is that of its process, if a receiver does not come back in a second.
                 self._worker.stop_now()
             time.sleep(_PAUSE)
-        if self._counter is not None and self._counter.stdin is not None and self._counter.stdout is not None:
-            self._counter.stdin.close()
-            self._counter.stdout.close()
-            self._counter.wait()
         if any(thread.is_alive() for thread in self._threads):
             raise RuntimeError(f"a receiver does not end, and its thread is left behind: {self._running()}")
         self._worker.join()
@@ -280,29 +235,20 @@ class LiveWorker:
         return self._count_of(self._queues)
 
     def _count_of(self, queues: Iterable[str | None]) -> int:
-        counts = self._count()
+        counts = self._counter.count()
         return sum(counts.get(queue, 0) for queue in dict.fromkeys(queues) if queue is not None)
-
-    def _count(self) -> dict[str, int]:
-        counter = self._counter
-        if counter is None or counter.stdin is None or counter.stdout is None:
-            raise RuntimeError("the worker was not started")
-        counter.stdin.write("\n")
-        counter.stdin.flush()
-        found: dict[str, int] = json.loads(counter.stdout.readline())
-        return found
 
     def _is_known(self, queue: str) -> bool:
         dead = map(settings.get().dead_letter_queue, self._queues)
         return queue in self._queues or queue in dead
 
     def _left(self) -> str:
-        counts = sorted(self._count().items())
+        counts = sorted(self._counter.count().items())
         waiting = ", ".join(f"{number} in {queue!r}" for queue, number in counts if queue in self._queues)
         told = [f"messages are left: {waiting or 'none'}"]
         if running := self._running():
             told.append(f"receivers run for {running}")
-        told += list(self.later.values())[-10:]
+        told += list(self._later.values())[-10:]
         return "; ".join(told)
 
     def _running(self) -> str:
@@ -313,7 +259,7 @@ def _observer(live: LiveWorker) -> Any:
     from async_signals.worker.observer import Observer
 
     # The core keeps its observer for as long as the process lives.
-    later, dead_letters, errors, connected = live.later, live.dead_letters, live.errors, live.connected
+    later, dead_letters, errors, connected = live._later, live.dead_letters, live.errors, live._connected
 
     class LiveObserver(Observer):
         """Tells the log, as in any worker, and the test."""
@@ -356,11 +302,13 @@ def live_worker(*, queues: Iterable[str] = (), threads: int = 1) -> Iterator[Liv
     ...     order_placed.send(None, order_id=5)
     ...     worker.wait()
     """
-    app = _app()
+    app = find_app()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="async-signals-")))
-        stack.enter_context(_pointed_at(app, f"sqla+sqlite:///{folder / 'broker.sqlite3'}"))
-        worker = _make_worker(app, folder, queues, threads)
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="async-signals-"))) / "broker.sqlite3"
+        stack.enter_context(pointed_at(app, f"sqla+sqlite:///{path}"))
+        counter = MessageCounter(path)
+        stack.callback(counter.close)
+        worker = _make_worker(app, counter, queues, threads)
         propagation.failure_listeners.append(worker.failed)
         stack.callback(propagation.failure_listeners.remove, worker.failed)
         stack.callback(worker.stop)
@@ -368,53 +316,11 @@ def live_worker(*, queues: Iterable[str] = (), threads: int = 1) -> Iterator[Liv
         yield worker
 
 
-def _make_worker(app: Celery, folder: Path, more: Iterable[str], threads: int) -> LiveWorker:
+def _make_worker(app: Celery, counter: MessageCounter, more: Iterable[str], threads: int) -> LiveWorker:
     # A copy: Celery's own adds what is missing to the queues that it reads.
     known = app.amqp.Queues(app.conf.task_queues, create_missing=True)
     read = [known[name] for name in dict.fromkeys([*queues.named_queues(app), *more])]
     try:
-        return LiveWorker(app, folder, read, threads)
+        return LiveWorker(app, counter, read, threads)
     except NotNative as error:
         raise RuntimeError(f"a worker of ours cannot read the queues of this app: {error}") from error
-
-
-def _app() -> Celery:
-    app: Celery | None = (routing.find_app() or compat.current_app()) if compat.HAS_CELERY else None
-    if app is None:
-        raise RuntimeError("there is no Celery app in this process; import your project's, as a worker would")
-    try:
-        import sqlalchemy  # noqa: F401
-    except ImportError as error:
-        raise RuntimeError(
-            "Celery needs SQLAlchemy for a broker in a SQLite file: pip install 'django-async-signals[sqlite]'"
-        ) from error
-    return app
-
-
-@contextmanager
-def _pointed_at(app: Celery, url: str) -> Iterator[None]:
-    """Has an app use another broker: its settings, its connections, and our publisher. All of it is put back."""
-    from celery.app import trace
-
-    from async_signals.publishing import embedded
-
-    with ExitStack() as stack:
-        app.conf.finalize()  # which makes the dict anew that changes go into
-        changes = compat.changed_settings(app)
-        stack.callback(changes.update, dict(changes))
-        stack.callback(changes.clear)
-        environment = {name: os.environ.pop(name) for name in _ENVIRONMENT if name in os.environ}
-        stack.callback(os.environ.update, environment)
-        stack.callback(compat.set_pools_aside(app))
-        stack.callback(compat.set_current_apps_aside())
-        stack.callback(publishing.set_publisher_aside(app))
-        stack.callback(trace.reset_worker_optimizations, app)
-        app.conf.update({**_SETTINGS, **dict.fromkeys(("broker_url", "broker_read_url", "broker_write_url"), url)})
-        embedded.share(app, [url])
-        try:
-            yield
-        finally:
-            publishing.flush(_PATIENCE)
-            # They hold on to the publisher of a broker that is about to be gone.
-            for signal in names.known():
-                signal._plans.clear()
