@@ -69,15 +69,17 @@ class ReceiverRegistry:
 
     Attributes:
         any_once: Whether any of them was connected with ``once=True``.
+        set_aside: Entries of Django's registry that somebody has taken away all at once, and may put back.
     """
 
-    __slots__ = ("_by_entry", "_signal", "any_once")
+    __slots__ = ("_by_entry", "_signal", "any_once", "set_aside")
 
     def __init__(self, signal: Signal) -> None:
         self._signal = weakref.ref(signal)
         #: By a registry entry's key: its reference to the receiver, and the receiver's options. Most signals have none.
         self._by_entry: dict[Any, tuple[Any, ReceiverOptions]] = {}
         self.any_once = False
+        self.set_aside: list[Any] = []
 
     def keep_options(self, receiver: Receiver, sender: Any, dispatch_uid: Any, options: ReceiverOptions) -> None:
         """Keeps the options of a receiver that was connected just now, unless another one has its place."""
@@ -92,8 +94,9 @@ class ReceiverRegistry:
             self._change(self._by_entry)
 
     def _change(self, by_entry: dict[Any, tuple[Any, ReceiverOptions]]) -> None:
-        present = {key: reference for key, reference, _ in self._entries()}
-        kept = {key: value for key, value in by_entry.items() if present.get(key) is value[0]}
+        entries = [*map(receiver_entry, self.set_aside), *self._entries()]
+        present = {(key, id(reference)) for key, reference, _ in entries}
+        kept = {key: value for key, value in by_entry.items() if (key, id(value[0])) in present}
         self._by_entry = kept
         self.any_once = any(options.once for _, options in kept.values())
 

@@ -11,12 +11,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
-
-from django.dispatch import Signal
+from typing import TYPE_CHECKING, Any
 
 from . import compat
 from ._native import sender_label
+
+if TYPE_CHECKING:
+    from .dispatcher import AsyncSignal
 
 #: Held for moments only; what a garbage collection calls may come back here in the same thread.
 _lock = threading.RLock()
@@ -55,7 +56,7 @@ class SenderKeys:
     itself knows a sender by its id alone (5.2), or refers to it weakly (6.0).
     """
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, signal: AsyncSignal) -> None:
         self._signal = weakref.ref(signal)
         #: By label; also what is only about to be connected.
         self._tokens: weakref.WeakValueDictionary[Hashable, _Token] = weakref.WeakValueDictionary()
@@ -101,7 +102,8 @@ class SenderKeys:
         with _lock:
             self._gone.clear()
             signal = self._signal()
-            entries = [] if signal is None else map(compat.receiver_entry, list(signal.receivers))
+            known = [] if signal is None else [*signal.receivers, *signal._registry.set_aside]
+            entries = map(compat.receiver_entry, known)
             connected = {key[1] for key, reference, _ in entries if not _is_dead(reference)}
             # Under Django 6 an entry goes with its sender; under 5.2 it stays, and its id must be nobody else's.
             self._kept = {
