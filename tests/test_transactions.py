@@ -592,4 +592,4 @@ def test_test_cases_of_django(make_project: MakeProject, broker: Broker, runner:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "12 passed" in done.stdout
     else:
-        assert "Ran 12 tests" in project.manage("test", "shopapp", "--noinput")
+        assert "Ran 12 tests" in project.manage("test", "shopapp.test_transactions", "--noinput")

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 main.params.append(_app_option(envvar="CELERY_APP"))
-for _command in (worker, dead, *dead.commands.values()):
+for _command in (worker, dead):
     _command.params.append(_app_option())
 main.add_command(worker)
 main.add_command(dead)

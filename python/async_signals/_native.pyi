@@ -71,11 +71,33 @@ class Receipt:
     def on_settled(self, callback: Callable[[BaseException | None], None]) -> None:
         """Calls back once, on the publisher's own thread: the callback must not block."""
 
-class DeadLetterQueue:
-    """A dead-letter queue that somebody looks into.
+class QueueBrowser:
+    """A connection to a broker that looks at its queues and takes nothing."""
 
-    What is taken out of it by `letters` and neither replayed nor purged goes
-    back at `close`.
+    def __new__(
+        cls,
+        urls: list[str],
+        *,
+        timeout: float,
+        transport_options: dict[str, Any] | None = None,
+        tls: dict[str, Any] | None = None,
+    ) -> Self: ...
+    def depth(self, queue: str) -> dict[str, Any] | None:
+        """What the broker tells of a queue: `ready`, `in_flight`, `consumers`, `oldest`; None: there is none."""
+    def dead_letters(
+        self, queue: str, position: int, limit: int, filter: dict[str, Any]
+    ) -> tuple[int, list[str], int | None] | None:
+        """Looks at up to `limit` messages of a dead-letter queue from a position on; 0 is the oldest.
+
+        Returns how many there were, those that the filter means, each as a JSON text, and the position of the next
+        (None: that was all). None: this broker shows messages to nobody but who takes them.
+        """
+    def close(self) -> None: ...
+
+class DeadLetterQueue:
+    """A dead-letter queue whose messages are taken to be replayed or discarded.
+
+    What is taken and neither replayed nor discarded goes back at `close`.
     """
 
     def __new__(
@@ -87,14 +109,18 @@ class DeadLetterQueue:
         transport_options: dict[str, Any] | None = None,
         tls: dict[str, Any] | None = None,
     ) -> Self: ...
-    def letters(self, limit: int) -> list[str]:
-        """Takes up to `limit` letters, oldest first, and describes each as a JSON text."""
+    def take(self, limit: int, filter: dict[str, Any]) -> tuple[int, list[str]]:
+        """Takes up to `limit` more messages, oldest first.
+
+        Returns how many came, and those of them that the filter means, each as a JSON text. A message's number is its
+        place in this list, until the next `take`.
+        """
     def replay(self, number: int) -> str:
         """Sends one again and takes it out; returns the queue that it went to."""
-    def purge(self, number: int) -> None:
-        """Throws one away."""
+    def discard(self, number: int) -> None:
+        """Discards one."""
     def close(self) -> None:
-        """Puts back what was neither replayed nor purged."""
+        """Puts back what was neither replayed nor discarded."""
 
 @final
 class MessageTemplate:

@@ -97,6 +97,11 @@ _need(django, BaseDatabaseWrapper, "on_commit", "run_and_clear_commit_hooks", "s
 _need(django, DummyDatabase({}), "connection", "in_atomic_block", "settings_dict")
 
 
+def commit_hooks(connection: BaseDatabaseWrapper) -> list[Any]:
+    """The objects whose methods were handed to ``on_commit`` in the open transaction; None for what is no method."""
+    return [getattr(hook[1], "__self__", None) for hook in connection.run_on_commit]
+
+
 def last_commit_hook(connection: BaseDatabaseWrapper) -> Any:
     """The object whose method was handed to ``on_commit`` last in the open transaction; None if there is none."""
     hooks = connection.run_on_commit
@@ -130,6 +135,11 @@ def forget_connection(connection: BaseDatabaseWrapper) -> list[Any]:
     connection.connection = None
     connection.in_atomic_block = False
     return inherited
+
+
+def forget_commit_hooks(connection: BaseDatabaseWrapper, kept: int) -> None:
+    """Drops the hooks of the open transaction but for the first ones, as a commit drops those that it has run."""
+    del connection.run_on_commit[kept:]
 
 
 def is_testcase_block(block: Any) -> bool:
@@ -198,6 +208,29 @@ def close_pools(app: Celery) -> None:
     """Closes the connections that the app has opened for publishing."""
     if app._pool is not None:
         app._pool.force_close_all()
+
+
+def set_pools_aside(app: Celery) -> Callable[[], None]:
+    """Has the app make new pools for publishing, for other settings; returns what puts the old ones back."""
+    amqp = app.amqp
+    _need(celery, type(amqp), "_producer_pool")
+    connections, producers = app._pool, amqp._producer_pool
+    app._pool = amqp._producer_pool = None
+
+    def put_back() -> None:
+        app._pool, amqp._producer_pool = connections, producers
+
+    return put_back
+
+
+def set_current_apps_aside() -> Callable[[], None]:
+    """Returns what makes those apps current, and everybody's default, again that are so now in this thread."""
+    current, default = _state._tls.current_app, _state.default_app
+
+    def put_back() -> None:
+        _state._tls.current_app, _state.default_app = current, default
+
+    return put_back
 
 
 def replace_producer_pool(app: Celery, pool: Any) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.dispatch import Signal
 from django.dispatch.dispatcher import logger
 
-from . import names, retries, sending, settings
+from . import interceptors, names, retries, sending, settings
 from .errors import CeleryNotConfigured, UndeclaredArgument
 from .once import check_installed
 from .receivers import DEFAULT_OPTIONS, NamedReceiver, Receiver, ReceiverOptions, ReceiverRegistry, receiver_name
@@ -104,6 +104,14 @@ class AsyncSignal(Signal):
 
     def __repr__(self) -> str:
         return f"<AsyncSignal {self._name or f'made at {self._definition}'}>"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Whoever takes all receivers away, as factory_boy's mute_signals does, mutes the signal. Not a property, which
+        # would cost something at each send.
+        if name == "receivers" and name in vars(self):
+            registry = self._registry
+            registry.set_aside = interceptors.receivers_replaced(self, self.receivers, value, registry.set_aside)
+        super().__setattr__(name, value)
 
     # Receivers: Django's own code, with senders told apart by their labels too.
 

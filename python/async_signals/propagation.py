@@ -25,6 +25,8 @@ logger = logging.getLogger("async_signals")
 
 #: A receiver and what it returned or raised.
 Response = tuple[Receiver, Any]
+#: Told of each receiver that has failed, with the signal, the delivery, and whether it is tried again. Tests listen.
+failure_listeners: list[Callable[[AsyncSignal, Delivery | LazyDelivery, Failure, bool], None]] = []
 #: Gives the names and options of receivers, in their order: asked only when one of them fails.
 Names = Callable[[], list[NamedReceiver]]
 
@@ -117,11 +119,13 @@ class _FailedReceivers:
         failure = Failure(known.name, error, retry)
         self.failures.append(failure)
         delivery = self.delivery
+        again = retry is not None and retry.allows(delivery.attempt, error)
+        for listener in tuple(failure_listeners):
+            listener(self._signal, delivery, failure, again)
         if isinstance(delivery, Delivery) and delivery.queue is None:
             # Called where the signal was sent: said as Django says it, by Django's logger.
             self._signal._log_robust_failure(receiver, error)
             return
-        again = retry is not None and retry.allows(delivery.attempt, error)
         logger.log(
             logging.WARNING if again else logging.ERROR,
             "Receiver %s of signal %s[%s] failed in try %d%s: %s",

@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.dispatch import Signal
 
 from .compat import make_id, receiver_entry
 from .retries import Retry
+
+if TYPE_CHECKING:
+    from .senders import SenderKeys
 
 Receiver = Callable[..., Any]
 
@@ -45,20 +48,38 @@ class NamedReceiver(NamedTuple):
     options: ReceiverOptions
 
 
+class ConnectedReceiver(NamedTuple):
+    """An entry of a signal's registry, for whoever asks what is connected.
+
+    Attributes:
+        receiver: The receiver itself.
+        named: Its name and options.
+        sender: The sender that it is connected for, as text; None: every sender.
+        is_async: Whether it is a coroutine function.
+    """
+
+    receiver: Receiver
+    named: NamedReceiver
+    sender: str | None
+    is_async: bool
+
+
 class ReceiverRegistry:
     """The names and options of one signal's receivers, beside Django's own registry of them.
 
     Attributes:
         any_once: Whether any of them was connected with ``once=True``.
+        set_aside: Entries of Django's registry that somebody has taken away all at once, and may put back.
     """
 
-    __slots__ = ("_by_entry", "_signal", "any_once")
+    __slots__ = ("_by_entry", "_signal", "any_once", "set_aside")
 
     def __init__(self, signal: Signal) -> None:
         self._signal = weakref.ref(signal)
         #: By a registry entry's key: its reference to the receiver, and the receiver's options. Most signals have none.
         self._by_entry: dict[Any, tuple[Any, ReceiverOptions]] = {}
         self.any_once = False
+        self.set_aside: list[Any] = []
 
     def keep_options(self, receiver: Receiver, sender: Any, dispatch_uid: Any, options: ReceiverOptions) -> None:
         """Keeps the options of a receiver that was connected just now, unless another one has its place."""
@@ -73,8 +94,9 @@ class ReceiverRegistry:
             self._change(self._by_entry)
 
     def _change(self, by_entry: dict[Any, tuple[Any, ReceiverOptions]]) -> None:
-        present = {key: reference for key, reference, _ in self._entries()}
-        kept = {key: value for key, value in by_entry.items() if present.get(key) is value[0]}
+        entries = [*map(receiver_entry, self.set_aside), *self._entries()]
+        present = {(key, id(reference)) for key, reference, _ in entries}
+        kept = {key: value for key, value in by_entry.items() if (key, id(value[0])) in present}
         self._by_entry = kept
         self.any_once = any(options.once for _, options in kept.values())
 
@@ -107,6 +129,20 @@ class ReceiverRegistry:
     def live(self) -> list[Receiver]:
         """Every receiver that is alive, whichever sender it is for."""
         return [receiver for _, reference, _ in self._entries() if (receiver := _alive(reference)) is not None]
+
+    def connected(self, keys: SenderKeys) -> list[ConnectedReceiver]:
+        """Every receiver that is alive, whichever sender it is for, in the order in which they were connected."""
+        labels = keys.labels()
+        return [
+            ConnectedReceiver(
+                receiver,
+                self._named(key, reference, receiver),
+                None if key[1] == _ANY_SENDER else labels.get(key[1], "an object"),
+                is_async,
+            )
+            for key, reference, is_async in self._entries()
+            if (receiver := _alive(reference)) is not None
+        ]
 
     def _named(self, key: Any, reference: Any, receiver: Receiver) -> NamedReceiver:
         uid = key[0]

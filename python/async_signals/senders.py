@@ -6,16 +6,18 @@ one token stands in its registry for all senders of one label.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
-
-from django.dispatch import Signal
+from typing import TYPE_CHECKING, Any
 
 from . import compat
 from ._native import sender_label
+
+if TYPE_CHECKING:
+    from .dispatcher import AsyncSignal
 
 #: Held for moments only; what a garbage collection calls may come back here in the same thread.
 _lock = threading.RLock()
@@ -54,7 +56,7 @@ class SenderKeys:
     itself knows a sender by its id alone (5.2), or refers to it weakly (6.0).
     """
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, signal: AsyncSignal) -> None:
         self._signal = weakref.ref(signal)
         #: By label; also what is only about to be connected.
         self._tokens: weakref.WeakValueDictionary[Hashable, _Token] = weakref.WeakValueDictionary()
@@ -90,12 +92,18 @@ class SenderKeys:
         label = sender_label(sender)
         return sender if label is None else self._tokens.get(label, sender)
 
+    def labels(self) -> dict[int, str]:
+        """What receivers are connected for, as text, by the ids that stand for it in Django's registry."""
+        with _lock:
+            return {compat.make_id(token): _shown(token.label) for token in self._kept}
+
     def release(self) -> None:
         """Forgets what no live receiver is connected with any more."""
         with _lock:
             self._gone.clear()
             signal = self._signal()
-            entries = [] if signal is None else map(compat.receiver_entry, list(signal.receivers))
+            known = [] if signal is None else [*signal.receivers, *signal._registry.set_aside]
+            entries = map(compat.receiver_entry, known)
             connected = {key[1] for key, reference, _ in entries if not _is_dead(reference)}
             # Under Django 6 an entry goes with its sender; under 5.2 it stays, and its id must be nobody else's.
             self._kept = {
@@ -107,6 +115,14 @@ class SenderKeys:
 
 def _is_dead(reference: Any) -> bool:
     return isinstance(reference, weakref.ReferenceType) and reference() is None
+
+
+def _shown(label: Hashable) -> str:
+    """A label as people write it: a class by its name, a text with its quotes."""
+    value = json.loads(label) if isinstance(label, bytes) else label
+    if isinstance(value, dict) and isinstance(value.get("__value__"), list):
+        return " ".join(str(part) for part in value["__value__"][1:])
+    return repr(value)
 
 
 class SenderCache(weakref.WeakKeyDictionary[_Token, Any]):

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.dispatch import Signal
 
-from . import _native, compat, propagation, publishing, routing, settings, transactions
-from .errors import SignalNotSent
+from . import _native, compat, interceptors, propagation, publishing, routing, settings, transactions
+from .errors import DuplicateSignalName, NoWireName, SignalNotSent
+from .interceptors import active as _interceptors
 from .publishing import failure_reports
 
 if TYPE_CHECKING:
     from .dispatcher import AsyncSignal
+    from .interceptors import Recorder
     from .publishing import AnyReceipt, Message
     from .routing import SendPlan
-
-#: Takes a send in the place of Celery, while ``capture_signals()`` is on. None from it: this one is not for it.
-Recorder = Callable[["AsyncSignal", Any, dict[str, Any], dict[str, Any], str], None]
-#: Finds who records the sends of a signal, if anybody does.
-recorder_for: Callable[[AsyncSignal], Recorder | None] | None = None
 
 _RUNNING_TASKS = compat.running_tasks
 #: For how much longer than its deadline a coroutine waits for the word that it has passed, in seconds.
@@ -49,7 +46,12 @@ class Sent(list[tuple[Any, Any]]):
 def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], robust: bool) -> Sent:
     """Sends a signal. See ``AsyncSignal.send``."""
     _check(signal, named)
-    recorder = None if recorder_for is None else recorder_for(signal)
+    recorder = None
+    if _interceptors:
+        try:
+            recorder = interceptors.recorder_of(signal)
+        except interceptors.Muted:
+            return Sent((), _new_id(options))
     plan = routing.plan_for(signal)
     if plan.app is None and recorder is None:
         _warn_not_configured()
@@ -88,7 +90,12 @@ def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[
 async def asend(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[str, Any], robust: bool) -> Sent:
     """Sends a signal without blocking the event loop. See ``AsyncSignal.asend``."""
     _check(signal, named)
-    recorder = None if recorder_for is None else recorder_for(signal)
+    recorder = None
+    if _interceptors:
+        try:
+            recorder = interceptors.recorder_of(signal)
+        except interceptors.Muted:
+            return Sent((), _new_id(options))
     publishing.check_process()
     plan = routing.plan_for(signal)
     if plan.app is None and recorder is None:
@@ -120,6 +127,9 @@ class PendingSend:
         snapshot: Whether it is published later on, so that its arguments may have been changed by then.
 
     Attributes:
+        signal: The signal.
+        options: What ``options()`` was given.
+        recorder: As the argument.
         id: The task's id.
         durability: "confirmed" or "background".
         is_eager: Whether its receivers run here.
@@ -128,14 +138,15 @@ class PendingSend:
     __slots__ = (
         "_message",
         "_named",
-        "_options",
         "_plan",
-        "_recorder",
+        "_record",
         "_sender",
-        "_signal",
         "durability",
         "id",
         "is_eager",
+        "options",
+        "recorder",
+        "signal",
     )
 
     def __init__(
@@ -149,21 +160,24 @@ class PendingSend:
         snapshot: bool = False,
     ) -> None:
         self._plan = plan
-        self._signal = signal
-        self._recorder = recorder
-        self._options = options
+        self.signal = signal
+        self.recorder = recorder
+        self.options = options
         self._sender, self._named = sender, named
         self.durability = options.get("durability") or plan.durability
         self.is_eager = plan.eager and recorder is None
         self._message: Message | None = None
-        task_id = options.get("task_id")
+        self._record: Callable[[], None] | None = None
         if recorder is None and plan.template is not None and not _of_one_send(options):
             self._message = plan.template.prepare(sender, named, compat.running_task())
             self.id: str = self._message.id
             return
-        self.id = str(uuid.uuid4()) if task_id is None else _checked(task_id)
-        body = _native.encode_body(plan.name, sender, named, settings.get().max_message_size)
-        if (snapshot or plan.eager) and recorder is None:
+        self.id = _new_id(options)
+        name = plan.name if plan.app is not None else _name_here(signal)
+        body = _native.encode_body(name, sender, named, settings.get().max_message_size)
+        if recorder is not None:
+            self._record = recorder.record(self, sender, named, body)
+        elif snapshot or plan.eager:
             (_, self._sender), self._named, _ = _native.decode_body(body)
 
     def publish(self) -> Sent:
@@ -172,8 +186,8 @@ class PendingSend:
         Raises:
             SignalNotSent: It was not handed over.
         """
-        if self._recorder is not None:
-            self._recorder(self._signal, self._sender, dict(self._named), self._options, self.id)
+        if self._record is not None:
+            self._record()
         elif self.is_eager:
             return self._run_here()
         else:
@@ -189,7 +203,7 @@ class PendingSend:
         Raises:
             SignalNotSent: It was not handed over.
         """
-        if self._recorder is not None:
+        if self._record is not None:
             self.publish()
             return None
         if self.durability == "background":
@@ -201,12 +215,12 @@ class PendingSend:
 
     def report(self, error: BaseException) -> None:
         """Says that it was accepted and could not be sent."""
-        failure_reports.report(self._signal, self.id, error)
+        failure_reports.report(self.signal, self.id, error)
 
     async def amessages(self) -> list[Message]:
         """What is to be handed over, made without blocking the event loop."""
         messages: list[Message] = []
-        if self._recorder is not None:
+        if self._record is not None:
             self.publish()
         elif self._message is not None:
             messages.append(self._message)
@@ -223,11 +237,11 @@ class PendingSend:
         from .routing import producer
 
         plan = self._plan
-        options = {name: self._options[name] for name in producer.SEND_OPTIONS if self._options.get(name) is not None}
+        options = {name: self.options[name] for name in producer.SEND_OPTIONS if self.options.get(name) is not None}
         producer.apply_async(
             plan.app,
             plan.publisher,
-            self._signal,
+            self.signal,
             plan.name,
             self._sender,
             self._named,
@@ -240,7 +254,7 @@ class PendingSend:
         """Calls the receivers on what a worker would have got (``task_always_eager``)."""
         app, delivery = self._plan.app, propagation.here(self.id, self._plan.name)
         responses: list[propagation.Response] = []
-        propagation.run(self._signal, self._sender, self._named, delivery, responses=responses)
+        propagation.run(self.signal, self._sender, self._named, delivery, responses=responses)
         if app is not None and app.conf.task_eager_propagates:
             for _, response in responses:
                 if isinstance(response, Exception):
@@ -273,11 +287,22 @@ def _of_one_send(options: dict[str, Any]) -> bool:
     return any(value is not None for name, value in options.items() if name not in _OF_EVERY_SEND)
 
 
-def _checked(task_id: Any) -> str:
+def _new_id(options: dict[str, Any]) -> str:
+    task_id = options.get("task_id")
+    if task_id is None:
+        return str(uuid.uuid4())
     try:
         return str(uuid.UUID(str(task_id)))
     except ValueError:
         raise ValueError(f"task_id is {task_id!r}; use a UUID") from None
+
+
+def _name_here(signal: AsyncSignal) -> str:
+    """The wire name of a signal that needs none, since its receivers run here; empty where there is none."""
+    try:
+        return signal.name
+    except (NoWireName, DuplicateSignalName):
+        return ""
 
 
 async def _aconfirm(message: Message) -> None:

@@ -140,6 +140,29 @@ def publish_on_commit(connection: BaseDatabaseWrapper, send: PendingSend) -> Non
         before.following = weakref.ref(hook)
 
 
+def waiting() -> list[tuple[PendingSend, bool]]:
+    """The sends of this thread that hooks hold, and whether the program itself has a transaction open around each.
+
+    Also those whose hook was run by a capture of Django's: it leaves them where they are.
+    """
+    return [
+        (hook.send, _is_open(connection))
+        for connection in _all()
+        for hook in compat.commit_hooks(connection)
+        if isinstance(hook, _CommitHook)
+    ]
+
+
+def in_testcase() -> list[BaseDatabaseWrapper]:
+    """This thread's connections whose outermost transaction is the one that Django's ``TestCase`` never commits."""
+    return [connection for connection in _all() if any(map(compat.is_testcase_block, connection.atomic_blocks))]
+
+
+def _all() -> list[BaseDatabaseWrapper]:
+    known = _mine.look() if _mine.known is None else _mine.known
+    return [connection for reference in known if (connection := reference()) is not None]
+
+
 #: Counts hooks and runs of them, to tell which came first.
 _numbers = itertools.count()
 
@@ -151,23 +174,23 @@ class _CommitHook:
     what the broker needs for one it then needs once for many.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_number", "_send", "following")
+    __slots__ = ("__weakref__", "_connection", "_number", "following", "send")
 
     def __init__(self, connection: BaseDatabaseWrapper, send: PendingSend) -> None:
         self._number = next(_numbers)
         self._connection = connection
-        self._send = send
+        self.send = send
         #: The hook right behind this one, as long as it is there: the rollback of a savepoint drops those in it.
         self.following: weakref.ref[_CommitHook] | None = None
 
     def publish(self) -> None:
         """What Django calls after the commit. Raises only what receivers raise that run here."""
         run = _run_of(self._connection, self._number)
-        if self._send.is_eager:
+        if self.send.is_eager:
             run.settle()
-            self._send.publish()
+            self.send.publish()
             return
-        run.start(self._send)
+        run.start(self.send)
         if self.following is None or self.following() is None:
             run.settle()
 

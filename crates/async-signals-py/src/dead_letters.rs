@@ -7,7 +7,7 @@ use std::{
 
 use async_signals::{
     broker::BrokerConfig,
-    dead_letters::{DeadLetterQueue as Core, Letter, ReplayError},
+    dead_letters::{DeadLetter, DeadLetterQueue as Core, Filter, Held, ReplayError},
     publisher::{PublishError, Publisher, PublisherConfig},
 };
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
@@ -16,11 +16,12 @@ use tokio::runtime::Runtime;
 
 use crate::{
     broker::{self, seconds},
+    convert::to_core,
     error,
 };
 
-/// A dead-letter queue that somebody looks into. What is taken out of it by
-/// `letters` and neither replayed nor purged goes back at `close`.
+/// A dead-letter queue whose messages are taken to be replayed or discarded. What
+/// is neither goes back at `close`.
 #[pyclass(frozen, module = "async_signals._native")]
 pub(crate) struct DeadLetterQueue {
     runtime: Runtime,
@@ -32,7 +33,8 @@ pub(crate) struct DeadLetterQueue {
 struct State {
     /// `None` once it is closed.
     core: Option<Core>,
-    letters: Vec<Letter>,
+    /// What the last `take` has given.
+    letters: Vec<Held>,
     publisher: Option<Publisher>,
 }
 
@@ -57,17 +59,23 @@ impl DeadLetterQueue {
         Ok(Self { runtime, config, timeout, state })
     }
 
-    /// Takes up to `limit` letters, oldest first, and describes each as a JSON
-    /// text. A letter's number is its place in this list.
-    fn letters(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<String>> {
-        let described = py.detach(|| {
+    /// Takes up to `limit` more messages; returns how many came, and those of
+    /// them that the filter means, each described as a JSON text. A message's
+    /// number is its place in this list, until the next `take`.
+    #[pyo3(signature = (limit, filter))]
+    fn take(&self, py: Python<'_>, limit: usize, filter: &Bound<'_, PyDict>) -> PyResult<(usize, Vec<String>)> {
+        let filter: Filter = to_core(filter, "filter")?;
+        let taken = py.detach(|| {
             let mut state = self.lock();
-            if let Some(core) = &state.core {
-                state.letters = self.runtime.block_on(core.letters(limit))?;
-            }
-            Ok(state.letters.iter().map(describe).collect())
+            let Some(core) = &state.core else { return Ok((0, Vec::new())) };
+            let mut letters = self.runtime.block_on(core.take(limit))?;
+            let examined = letters.len();
+            letters.retain(|letter| filter.matches(letter));
+            let described = letters.iter().map(|letter| describe(letter)).collect();
+            state.letters = letters;
+            Ok((examined, described))
         });
-        described.map_err(|error| error::misconfigured(py, error))
+        taken.map_err(|error| error::misconfigured(py, error))
     }
 
     /// Sends one again and takes it out; returns the queue that it went to.
@@ -89,23 +97,23 @@ impl DeadLetterQueue {
             Some(ReplayError::Publish(error)) => error::not_sent(py, &error),
             Some(ReplayError::StillThere(error)) => error::not_sent(py, &PublishError::Broker(error)),
             Some(error) => PyValueError::new_err(error.to_string()),
-            None => PyValueError::new_err(format!("there is no letter {number}")),
+            None => PyValueError::new_err(format!("there is no message {number}")),
         })
     }
 
-    /// Throws one away.
-    fn purge(&self, py: Python<'_>, number: usize) -> PyResult<()> {
-        let purged = py.detach(|| {
+    /// Discards one.
+    fn discard(&self, py: Python<'_>, number: usize) -> PyResult<()> {
+        let discarded = py.detach(|| {
             let state = self.lock();
-            match (&state.core, state.letters.get(number..=number)) {
-                (Some(core), Some(letter)) => self.runtime.block_on(core.purge(letter)),
+            match (&state.core, state.letters.get(number)) {
+                (Some(core), Some(letter)) => self.runtime.block_on(core.discard(letter)),
                 _ => Ok(()),
             }
         });
-        purged.map_err(|error| error::misconfigured(py, error))
+        discarded.map_err(|error| error::misconfigured(py, error))
     }
 
-    /// Puts back what was neither replayed nor purged.
+    /// Puts back what was neither replayed nor discarded.
     fn close(&self, py: Python<'_>) {
         py.detach(|| {
             let core = self.lock().core.take();
@@ -122,8 +130,8 @@ impl DeadLetterQueue {
     }
 }
 
-/// What is to be known of a letter, as JSON.
-fn describe(letter: &Letter) -> String {
+/// What is to be known of a dead letter, as JSON.
+pub(crate) fn describe(letter: &DeadLetter) -> String {
     let (headers, body) = match letter.incoming() {
         Some(incoming) => (Value::Object((*incoming.headers).clone()), &incoming.body),
         None => (Value::Null, &bytes::Bytes::new()),
@@ -133,7 +141,7 @@ fn describe(letter: &Letter) -> String {
     let described = json!({
         "id": letter.id(),
         "signal": letter.signal(),
-        "parked": letter.parked(),
+        "why": letter.why(),
         "headers": headers,
         "body": body,
     });

@@ -13,12 +13,14 @@
 //! - [`follow_up`]: what follows a message that could not simply be finished.
 //! - [`fork`]: what has to happen around a fork of the process.
 //! - [`events`]: what the core tells nobody in particular, its log among it, delivered by a thread of its own.
-//! - [`dead_letters`]: looking into dead-letter queues.
+//! - [`browser`]: looking at queues.
+//! - [`dead_letters`]: replaying and discarding dead letters.
 //! - [`broker`]: which broker, as Celery's settings say it.
 //! - [`error`]: the core's errors become Python's.
 #![allow(missing_docs, reason = "Python's docstrings document what this crate offers")]
 
 mod broker;
+mod browser;
 mod classes;
 mod convert;
 mod dead_letters;
@@ -46,6 +48,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     template::register(module)?;
     publisher::register(module)?;
     worker::register(module)?;
+    browser::register(module)?;
     dead_letters::register(module)?;
     follow_up::register(module)?;
     fork::register(module)?;

@@ -18,8 +18,8 @@ use std::{
 };
 
 use async_signals::{
-    broker::{self, Broker, BrokerConfig, BrokerError, memory::Memory},
-    dead_letters::{DeadLetterQueue, Letter},
+    broker::{self, Broker, BrokerConfig, BrokerError, Position, memory::Memory},
+    dead_letters::{DeadLetter, DeadLetterQueue, Filter, look},
     follow::{Failure, Ours},
     message::{Headers, Message, Queue, Route},
     publisher::{Publisher, PublisherConfig},
@@ -430,20 +430,39 @@ async fn dead_letters(bench: &mut dyn Bench) {
     }
     working.stop().await;
 
-    let shelf = DeadLetterQueue::open(&bench.config(), &dead, DEADLINE).await.expect("it is there");
-    let letters = shelf.letters(100).await.expect("letters");
-    let about = |letter: &Letter| (letter.signal(), letter.parked()["kind"].as_str().map(str::to_owned));
+    let config = bench.config();
+    let browser = broker::browse(&config, &config.urls[0]).await.expect("a connection");
+    let filter = Filter { exception: Some("UnknownSignal".to_owned()), ..Filter::default() };
+    if let Some(found) = look(&*browser, &dead, Position::default(), 3, &filter).await.expect("an answer") {
+        assert_eq!((found.letters.len(), found.examined), (3, 3));
+        let rest = look(&*browser, &dead, found.next.expect("there is more"), 3, &filter).await.expect("an answer");
+        let rest = rest.expect("it looks");
+        assert_eq!((rest.letters.len(), rest.examined, rest.next), (1, 1, None));
+    }
     assert_eq!(
-        letters.iter().map(about).collect::<Vec<_>>(),
+        browser.depth(&dead).await.expect("an answer").map(|depth| depth.ready),
+        Some(4),
+        "a look takes nothing"
+    );
+    let missing = browser.depth(&fresh("queue")).await.expect("an answer");
+    assert_eq!(missing.map(|depth| depth.ready).unwrap_or_default(), 0);
+
+    let shelf = DeadLetterQueue::open(&bench.config(), &dead, DEADLINE).await.expect("it is there");
+    let mut letters = shelf.take(3).await.expect("letters");
+    letters.extend(shelf.take(100).await.expect("letters"));
+    assert_eq!(shelf.take(100).await.expect("an answer").len(), 0, "that was all, and it says so again");
+    let about = |letter: &DeadLetter| (letter.signal(), letter.why()["kind"].as_str().map(str::to_owned));
+    assert_eq!(
+        letters.iter().map(|letter| about(letter)).collect::<Vec<_>>(),
         vec![(Some("shop.order_placed".to_owned()), Some("UnknownSignal".to_owned())); 4]
     );
     let publisher = Publisher::spawn(PublisherConfig::new(bench.config()));
     assert_eq!(shelf.replay(&publisher, &letters[1]).await.expect("it goes"), queue);
-    shelf.purge(&letters[2..3]).await.expect("it goes");
+    shelf.discard(&letters[2]).await.expect("it goes");
     shelf.close().await;
 
     let shelf = DeadLetterQueue::open(&bench.config(), &dead, DEADLINE).await.expect("it is there");
-    let left: Vec<_> = shelf.letters(100).await.expect("letters").iter().map(|letter| letter.id().to_owned()).collect();
+    let left: Vec<_> = shelf.take(100).await.expect("letters").iter().map(|letter| letter.id().to_owned()).collect();
     assert_eq!(left, [letters[0].id(), letters[3].id()], "the others are back in their order");
     drop(shelf);
 

@@ -13,6 +13,8 @@ from .installation import check_deployment, check_installation, check_tables
 from .receivers import check_receivers
 from .signals import check_signals
 
+__all__ = ["TAG", "check_tables", "register_checks"]
+
 TAG = "async_signals"
 
 

@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
 from async_signals import names, settings
-from async_signals.queues import queue_of
+from async_signals.inspection.routes import queue_of
 
 from .messages import listed
 

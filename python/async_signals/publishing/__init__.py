@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -71,6 +71,21 @@ def publisher_for(app: Celery) -> Publisher:
     if isinstance(publisher, NotNative):
         raise publisher
     return publisher
+
+
+def set_publisher_aside(app: Celery) -> Callable[[], None]:
+    """Has the app's next publisher be a new one; returns what puts the old one back, connections and all."""
+    with _lock:
+        aside = _publishers.pop(app, None)
+
+    def put_back() -> None:
+        with _lock:
+            if aside is None:
+                _publishers.pop(app, None)
+            else:
+                _publishers[app] = aside
+
+    return put_back
 
 
 def _arguments(app: Celery) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-//! Brokers, behind two small traits: what publishes, and what takes.
+//! Brokers, behind three small traits: what publishes, what takes, and what only looks.
 //!
-//! A [`Broker`] is one live connection that moves bytes and knows no signal; a [`Consumer`] is the other half.
+//! A [`Broker`] is one live connection that moves bytes and knows no signal; a [`Consumer`] is the other half, and a
+//! [`Browser`] takes nothing.
 //! It never reconnects by itself: when a publish says
 //! [`BrokerError::is_disconnect`], the [publisher](crate::publisher) drops it
 //! and connects anew, to the next URL where there are several.
 
 mod binding;
+pub mod browse;
 mod config;
 pub mod consumer;
 mod error;
@@ -20,10 +22,12 @@ pub mod sqlite;
 mod tls;
 mod url;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
+use tokio::time::timeout;
 
+pub use browse::{Browser, Depth, Page, Position, browse};
 pub use config::{BrokerConfig, Tls};
 pub use consumer::{Consumer, Content, Subscription, Tag, Taken, consume};
 pub use error::BrokerError;
@@ -69,6 +73,33 @@ pub trait Broker: fmt::Debug + Send + Sync {
 
     /// Says goodbye, as far as the broker still listens.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Tries the configuration's URLs in their order and returns what the first one gives that answers within `patience`.
+///
+/// # Errors
+///
+/// What the last of the URLs said.
+pub async fn first<'a, T, F>(
+    config: &'a BrokerConfig,
+    patience: Duration,
+    connect: impl Fn(&'a BrokerUrl) -> F,
+) -> Result<T, BrokerError>
+where
+    F: Future<Output = Result<T, BrokerError>>,
+{
+    let mut last = BrokerError::InvalidUrl { reason: "no URL is given; set broker_url".to_owned() };
+    for url in &config.urls {
+        match timeout(patience, connect(url)).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => last = error,
+            Err(_) => {
+                let reason = format!("no answer in {patience:?}");
+                last = BrokerError::Connect { url: url.to_string(), reason };
+            }
+        }
+    }
+    Err(last)
 }
 
 /// Connects to one of the configuration's URLs, without a time limit of its own.

@@ -2,6 +2,7 @@
 //!
 //! It knows no priorities: each queue hands out its oldest message first.
 
+mod browser;
 mod consumer;
 mod queues;
 

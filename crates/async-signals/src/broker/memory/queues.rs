@@ -56,6 +56,18 @@ impl Queues {
         self.waiting.entry(queue.to_owned()).or_default().push_back(stored);
     }
 
+    /// How many messages of a queue wait, and how many are held; `None`: nothing was ever put into it.
+    pub(super) fn counts(&self, queue: &str) -> Option<(usize, usize)> {
+        let waiting = self.waiting.get(queue)?.len();
+        Some((waiting, self.held.values().filter(|entry| &*entry.queue == queue).count()))
+    }
+
+    /// Waiting messages of a queue, without taking them.
+    pub(super) fn look(&self, queue: &str, skipped: usize, limit: usize) -> Vec<Content> {
+        let waiting = self.waiting.get(queue).into_iter().flatten();
+        waiting.skip(skipped).take(limit).map(Stored::content).collect()
+    }
+
     pub(super) fn drain(&mut self, queue: &str) -> Vec<Message> {
         let waiting = self.waiting.get_mut(queue).map(std::mem::take).unwrap_or_default();
         waiting.into_iter().map(|stored| stored.outgoing.message).collect()
@@ -137,8 +149,12 @@ impl Queues {
 
 impl Stored {
     fn taken(&self, tag: Tag, queue: &Arc<str>) -> Taken {
+        Taken { tag, queue: queue.clone(), redelivered: self.redelivered, content: self.content() }
+    }
+
+    fn content(&self) -> Content {
         let Outgoing { route, message } = &self.outgoing;
-        let content = match headers(&message.headers) {
+        match headers(&message.headers) {
             Ok(headers) => Content::Message(Box::new(Incoming {
                 headers: headers.into(),
                 properties: message.properties.clone(),
@@ -147,8 +163,7 @@ impl Stored {
                 body: message.body.clone(),
             })),
             Err(reason) => Content::Malformed { raw: message.body.clone(), reason },
-        };
-        Taken { tag, queue: queue.clone(), redelivered: self.redelivered, content }
+        }
     }
 }
 

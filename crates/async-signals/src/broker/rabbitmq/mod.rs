@@ -8,6 +8,7 @@
 //! channel of their own. lapin's own recovery is off: a connection that is
 //! lost stays lost, and the [publisher](crate::publisher) makes a new one.
 
+mod browser;
 mod consumer;
 mod declare;
 mod deliveries;
@@ -31,7 +32,7 @@ use lapin::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(super) use self::consumer::RabbitMqConsumer;
+pub(super) use self::{browser::RabbitMqBrowser, consumer::RabbitMqConsumer};
 use self::{
     declare::Declarations,
     error::code,

@@ -2,9 +2,10 @@
 //!
 //! One multiplexed connection. A batch is one `LPUSH` for each list that it
 //! reaches, all of them in one pipeline; each reply is the confirmation of the
-//! messages it carried. Taking is in `consumer.rs`.
+//! messages it carried. Taking is in `consumer.rs`, looking in `browser.rs`.
 
 mod address;
+mod browser;
 mod connection;
 mod consumer;
 mod error;
@@ -25,7 +26,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::sync::Mutex;
 
-pub(super) use self::consumer::RedisConsumer;
+pub(super) use self::{browser::RedisBrowser, consumer::RedisConsumer};
 use self::{
     error::Errors,
     keys::Keys,

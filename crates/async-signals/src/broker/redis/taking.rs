@@ -126,9 +126,14 @@ impl Taking {
 }
 
 fn taken_from(queue: &Arc<str>, tag: Tag, message: Vec<u8>) -> Taken {
-    let (redelivered, content) = match Delivery::read(&message, MOST_BYTES) {
+    let (redelivered, content) = content(message);
+    Taken { tag, queue: queue.clone(), redelivered, content }
+}
+
+/// What an element of a list holds, and whether it was delivered before.
+pub(super) fn content(message: Vec<u8>) -> (bool, Content) {
+    match Delivery::read(&message, MOST_BYTES) {
         Ok(Delivery { incoming, redelivered }) => (redelivered, Content::Message(Box::new(incoming))),
         Err(error) => (false, Content::Malformed { raw: Bytes::from(message), reason: error.to_string() }),
-    };
-    Taken { tag, queue: queue.clone(), redelivered, content }
+    }
 }

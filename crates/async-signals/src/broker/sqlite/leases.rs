@@ -234,12 +234,17 @@ fn row_id(tag: &Tag) -> i64 {
 
 fn read(row: &Row<'_>, queue: &Arc<str>, generation: u32) -> rusqlite::Result<Taken> {
     let number = row.get::<_, i64>(0)?.cast_unsigned();
-    let payload = bytes(row.get_ref(1)?);
-    let (redelivered, content) = match Delivery::read(&payload, LARGEST_ENVELOPE) {
+    let (redelivered, content) = content(row.get_ref(1)?);
+    Ok(Taken { tag: Tag { generation, number }, queue: queue.clone(), redelivered, content })
+}
+
+/// What a row's payload holds, and whether it was delivered before.
+pub(super) fn content(payload: ValueRef<'_>) -> (bool, Content) {
+    let payload = bytes(payload);
+    match Delivery::read(&payload, LARGEST_ENVELOPE) {
         Ok(Delivery { incoming, redelivered }) => (redelivered, Content::Message(Box::new(incoming))),
         Err(error) => (false, Content::Malformed { raw: payload.into(), reason: error.to_string() }),
-    };
-    Ok(Taken { tag: Tag { generation, number }, queue: queue.clone(), redelivered, content })
+    }
 }
 
 /// A row's payload is text, unless somebody wrote it by hand.

@@ -5,6 +5,7 @@
 //! this transport's bindings in each process' memory: an exchange leads to
 //! the queues that the message's own route declares. It knows no priorities.
 
+mod browser;
 mod consumer;
 mod error;
 mod file;
@@ -22,6 +23,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::{sync::Mutex, task::spawn_blocking};
 use uuid::Uuid;
 
+pub(super) use self::browser::SqliteBrowser;
 pub use self::consumer::SqliteConsumer;
 pub use self::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
 use self::{

@@ -79,9 +79,14 @@ impl Tables {
         })
     }
 
-    /// A name of ours that belongs to these tables and to no others in the file.
+    /// A name of ours that belongs to these tables and to no others in the file, as statements write it.
     pub(super) fn beside(&self, what: &str) -> String {
-        quoted(&format!("async_signals_{}_{what}", self.names[1]))
+        quoted(&self.name_beside(what))
+    }
+
+    /// The same, as SQLite keeps it.
+    pub(super) fn name_beside(&self, what: &str) -> String {
+        format!("async_signals_{}_{what}", self.names[1])
     }
 
     pub(super) fn create(&self, connection: &Connection) -> rusqlite::Result<()> {

@@ -1,0 +1,216 @@
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::DeadLetter;
+use crate::{
+    broker::{self, BrokerConfig, BrokerError, Consumer, Subscription, Tag, Taken, consumer::HEARTBEAT},
+    follow,
+    message::{Outgoing, Queue, Route},
+    publisher::{PublishError, Publisher},
+};
+
+/// When nothing has come for so long, that was all.
+const QUIET: Duration = Duration::from_millis(300);
+/// How many messages are taken in one round trip at most.
+const BATCH: usize = 256;
+/// How many messages may be held at once, which is what RabbitMQ pushes to one consumer at most.
+const MOST_HELD: usize = u16::MAX as usize;
+/// How often the leases of all that is held are renewed.
+const LEASES: Duration = Duration::from_secs(20);
+
+/// A dead letter that was taken out of its queue, and goes back unless it is replayed or discarded.
+#[derive(Clone, Debug)]
+pub struct Held {
+    tag: Tag,
+    letter: DeadLetter,
+}
+
+impl Deref for Held {
+    type Target = DeadLetter;
+
+    fn deref(&self) -> &DeadLetter {
+        &self.letter
+    }
+}
+
+impl From<Taken> for Held {
+    fn from(Taken { tag, content, .. }: Taken) -> Self {
+        Self { tag, letter: content.into() }
+    }
+}
+
+/// Why a dead letter was not sent again. It stays in the queue.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// There lie bytes that are no message: they can only be discarded.
+    #[error("these bytes are no message that could be sent again; look at them, then discard them")]
+    NoMessage,
+    /// The broker did not take it.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// It was sent again, and could not be taken out of the dead-letter queue.
+    #[error("sent again, but it is still in the dead-letter queue: {0}")]
+    StillThere(#[source] BrokerError),
+}
+
+/// A dead-letter queue whose messages are taken, oldest first, to be replayed or discarded.
+///
+/// Of what was taken only the tag is kept, so that a queue of any length can be gone through.
+#[derive(Debug)]
+pub struct DeadLetterQueue {
+    consumer: Arc<dyn Consumer>,
+    patience: Duration,
+    held: Mutex<HeldTags>,
+}
+
+#[derive(Debug)]
+struct HeldTags {
+    tags: Vec<Tag>,
+    last_sign: Instant,
+    last_leases: Instant,
+}
+
+impl DeadLetterQueue {
+    /// Opens a queue, which must be there (on RabbitMQ; elsewhere one that is
+    /// not there is empty). `patience` is what connecting and each request may take.
+    ///
+    /// # Errors
+    ///
+    /// What the last of the configuration's URLs said.
+    pub async fn open(config: &BrokerConfig, queue: &str, patience: Duration) -> Result<Self, BrokerError> {
+        let subscription = Subscription {
+            queues: vec![Queue { declare: false, exchange: None, ..Queue::direct(queue) }],
+            worker: format!("dead-{}", Uuid::new_v4().simple()),
+            generation: 1,
+            held: Vec::new(),
+            prefetch: BATCH,
+        };
+        let consumer =
+            broker::first(config, patience, |url| broker::consume(config, url, subscription.clone())).await?;
+        let now = Instant::now();
+        let held = Mutex::new(HeldTags { tags: Vec::new(), last_sign: now, last_leases: now });
+        Ok(Self { consumer, patience, held })
+    }
+
+    /// Takes up to `limit` more messages; none: no more came, or as many are held as may be. Whatever was
+    /// taken is held until it is replayed, discarded or the queue is closed, also when the returned values are dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost, or the broker does not answer in time. All that was taken then goes back.
+    pub async fn take(&self, limit: usize) -> Result<Vec<Held>, BrokerError> {
+        let mut found: Vec<Held> = Vec::new();
+        let limit = limit.min(MOST_HELD - self.held().tags.len().min(MOST_HELD));
+        while found.len() < limit {
+            // Everything is held until the end, and the broker would push no more than it was asked for.
+            let prefetch = (self.held().tags.len() + BATCH).min(MOST_HELD);
+            self.in_time(self.consumer.prefetch(prefetch)).await?;
+            let mut taking = self.consumer.take(&[], (limit - found.len()).min(BATCH));
+            let (taken, is_last) = tokio::select! {
+                biased;
+                // None at once, after an earlier quiet spell.
+                taken = &mut taking => { let taken = taken?; let is_last = taken.is_empty(); (taken, is_last) }
+                () = sleep(QUIET) => {
+                    self.consumer.interrupt();
+                    (self.in_time(taking).await?, true)
+                }
+            };
+            self.held().tags.extend(taken.iter().map(|taken| taken.tag));
+            found.extend(taken.into_iter().map(Held::from));
+            self.renew().await?;
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Says that we are still here, so that nobody takes what we hold; does nothing if that was said just now. To be
+    /// called every [`HEARTBEAT`] while people think.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost.
+    pub async fn renew(&self) -> Result<(), BrokerError> {
+        let tags = {
+            let mut held = self.held();
+            if held.last_sign.elapsed() < HEARTBEAT {
+                return Ok(());
+            }
+            held.last_sign = Instant::now();
+            // A sign of life keeps what is held from our own workers; the leases, from Celery's.
+            if held.last_leases.elapsed() < LEASES {
+                Vec::new()
+            } else {
+                held.last_leases = held.last_sign;
+                held.tags.clone()
+            }
+        };
+        self.in_time(self.consumer.renew(&tags)).await
+    }
+
+    /// Sends a message again, to the queue that it came from, for the receivers
+    /// that it was dead-lettered for; then takes it out of this queue. At worst it is
+    /// in both, under one id. Returns the queue's name.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`].
+    pub async fn replay(&self, publisher: &Publisher, letter: &Held) -> Result<String, ReplayError> {
+        let incoming = letter.incoming().ok_or(ReplayError::NoMessage)?;
+        if &*incoming.properties.content_type == "application/octet-stream" {
+            return Err(ReplayError::NoMessage);
+        }
+        let (queue, message) = follow::replayed(incoming);
+        let route = Route { exchange: String::new(), routing_key: queue.clone(), declare: Vec::new() };
+        publisher.send(Outgoing { route: Arc::new(route), message }, Some(self.patience))?.await?;
+        self.settle(letter).await.map_err(ReplayError::StillThere)?;
+        Ok(queue)
+    }
+
+    /// Discards a message: it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost: it may be there still.
+    pub async fn discard(&self, letter: &Held) -> Result<(), BrokerError> {
+        self.settle(letter).await
+    }
+
+    /// Puts everything back that was neither replayed nor discarded, in its order.
+    pub async fn close(self) {
+        let _ = timeout(self.patience, self.consumer.close()).await;
+    }
+
+    async fn settle(&self, letter: &Held) -> Result<(), BrokerError> {
+        self.in_time(self.consumer.acknowledge(&[letter.tag])).await?;
+        {
+            let mut held = self.held();
+            // Mostly one of the last that were taken.
+            if let Some(place) = held.tags.iter().rposition(|tag| *tag == letter.tag) {
+                held.tags.remove(place);
+            }
+        }
+        self.renew().await
+    }
+
+    async fn in_time<T>(&self, request: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
+        let late = || BrokerError::Disconnected {
+            url: "the broker".to_owned(),
+            reason: format!("no answer in {:?}", self.patience),
+        };
+        timeout(self.patience, request).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HeldTags> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

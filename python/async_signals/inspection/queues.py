@@ -1,0 +1,149 @@
+"""How much waits in the queues that a project names."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+from async_signals import settings
+from async_signals._native import QueueBrowser
+from async_signals.errors import SignalNotSent
+from async_signals.publishing.broker import broker_options
+from async_signals.routing import NotNative
+
+from .routes import named_queues
+from .signals import signals_by_queue
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+@dataclasses.dataclass(frozen=True)
+class QueueInfo:
+    """A queue that Celery's settings or a signal name.
+
+    Attributes:
+        name: Its name.
+        exists: Whether it is there. On Redis every queue is: an empty one is one that is not there.
+        ready: How many messages wait in it.
+        in_flight: How many were taken and are not acknowledged; None where the broker does not tell.
+        consumers: How many read it; None where the broker does not tell.
+        oldest: For how many seconds the message that comes next has been waiting; None where nobody can tell.
+        signals: The names of the signals that go there.
+        dead_letter_queue: Where its dead letters go; None: they are rejected.
+        dead_letters: How many lie there; None where the broker does not tell.
+        error: Why the broker told nothing of it; None: it did.
+    """
+
+    name: str
+    exists: bool
+    ready: int | None
+    in_flight: int | None
+    consumers: int | None
+    oldest: float | None
+    signals: tuple[str, ...]
+    dead_letter_queue: str | None
+    dead_letters: int | None
+    error: str | None = None
+
+
+class QueueLook:
+    """A connection to an app's broker that looks at queues, and takes nothing out of them.
+
+    Where the core does not speak to the broker it is Celery's own connection, which tells less.
+
+    Arguments:
+        app: The Celery app.
+        timeout: How many seconds connecting may take, and each answer; ``publish_timeout`` if None.
+
+    Raises:
+        SignalNotSent: The broker cannot be reached, or does not let us in.
+    """
+
+    def __init__(self, app: Celery, timeout: float | None = None) -> None:
+        self.timeout = float(settings.get().publish_timeout if timeout is None else timeout)
+        self._native: QueueBrowser | None = None
+        self._channel: Any = None
+        self._connection: Any = None
+        try:
+            self._native = QueueBrowser(**broker_options(app), timeout=self.timeout)
+        except NotNative:
+            self._connection = app.connection_for_read(connect_timeout=self.timeout)
+
+    @property
+    def native(self) -> QueueBrowser | None:
+        """The core's connection; None where it does not speak to the broker."""
+        return self._native
+
+    def depth(self, queue: str) -> dict[str, Any] | None:
+        """What the broker tells of a queue: ``ready``, ``in_flight``, ``consumers``, ``oldest`` (seconds since 1970).
+
+        None: there is no such queue.
+
+        Raises:
+            SignalNotSent: It did not answer, or did not want to.
+        """
+        if self._native is not None:
+            return self._native.depth(queue)
+        try:
+            if self._channel is None:
+                self._connection.ensure_connection(max_retries=1, timeout=self.timeout)
+                self._channel = self._connection.channel()
+            told = self._channel.queue_declare(queue, passive=True)
+        except Exception as error:
+            self._channel = None
+            if getattr(error, "reply_code", None) == 404 or getattr(error, "code", None) == 404:
+                return None
+            raise SignalNotSent(f"{type(error).__name__}: {error}", "refused") from error
+        return {"ready": told.message_count, "in_flight": None, "consumers": None, "oldest": None}
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._native is not None:
+            self._native.close()
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                self._connection.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def queues(app: Celery, look: QueueLook) -> Iterator[QueueInfo]:
+    """Every queue that the app or a signal names, one by one.
+
+    Arguments:
+        look: A connection to the app's broker.
+    """
+    by_queue = signals_by_queue(app)
+    now = time.time()
+    for name in named_queues(app):
+        dead = settings.get().dead_letter_queue(name)
+        told: dict[str, Any] | None = None
+        waiting: int | None = None
+        failure: str | None = None
+        try:
+            told = look.depth(name)
+            below = None if dead is None else look.depth(dead)
+            waiting = 0 if below is None else below["ready"]
+        except SignalNotSent as error:
+            failure = str(error)
+        sent_at = None if told is None else told["oldest"]
+        yield QueueInfo(
+            name=name,
+            exists=told is not None,
+            ready=None if failure else 0 if told is None else told["ready"],
+            in_flight=None if told is None else told["in_flight"],
+            consumers=None if told is None else told["consumers"],
+            oldest=None if sent_at is None else max(0.0, now - sent_at),
+            signals=tuple(by_queue.get(name, ())),
+            dead_letter_queue=dead,
+            dead_letters=waiting,
+            error=failure,
+        )
