@@ -186,7 +186,7 @@ class TestQueues:
     def test_messages_wait_and_nobody_reads(self, make_project: MakeProject, rabbitmq_server: RabbitmqServer) -> None:
         project = make_project(rabbitmq_server)
         project.send("routed_signal")
-        assert "-Q high_priority" in found(doctor(project), "1 messages wait", "nobody reads it")["cure"]
+        assert "-Q high_priority" in found(doctor(project), "1 message waits", "nobody reads it")["cure"]
 
     def test_messages_wait_for_long(self, make_project: MakeProject, redis_server: RedisServer) -> None:
         project = make_project(redis_server)
@@ -194,7 +194,7 @@ class TestQueues:
         (message,) = project.take("high_priority")
         message.headers["async_signals"]["sent_at"] -= 3600
         project.put("high_priority", message.body, message.headers, correlation_id=message.headers["id"])
-        found(doctor(project), "messages wait in queue high_priority", "3,6", level="warning")
+        found(doctor(project), "1 message waits in queue high_priority", "3,6", level="warning")
 
     def test_dead_letters_tell_of_older_workers(self, project: Project) -> None:
         project.run("from async_signals import AsyncSignal; AsyncSignal(name='nobody.knows').send(None)")

@@ -320,16 +320,20 @@ def _queue(queue: QueueInfo) -> Iterator[Finding]:
         yield Finding(
             "error",
             "queues",
-            f"{queue.ready:,} messages wait in queue {queue.name}, and nobody reads it",
+            f"{_messages(queue)} in queue {queue.name}, and nobody reads it",
             f"Start a worker with -Q {queue.name}.",
         )
     elif queue.oldest is not None and queue.oldest > _LONG:
         yield Finding(
             "warning",
             "queues",
-            f"{queue.ready:,} messages wait in queue {queue.name}, the next one for {queue.oldest:,.0f} s already",
+            f"{_messages(queue)} in queue {queue.name}, the next one for {queue.oldest:,.0f} s already",
             "Start more workers for it, or find out what they wait for: celery -A … inspect active.",
         )
+
+
+def _messages(queue: QueueInfo) -> str:
+    return "1 message waits" if queue.ready == 1 else f"{queue.ready:,} messages wait"
 
 
 def _worker(worker: WorkerInfo) -> Finding:

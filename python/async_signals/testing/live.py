@@ -18,12 +18,12 @@ from async_signals import (
     follow_ups,
     propagation,
     publishing,
-    queues,
     routing,
     settings,
     transactions,
 )
 from async_signals.errors import DeadLettered
+from async_signals.inspection.routes import named_queues
 from async_signals.routing import TASK, NotNative
 
 from .counting import MessageCounter
@@ -319,7 +319,7 @@ def live_worker(*, queues: Iterable[str] = (), threads: int = 1) -> Iterator[Liv
 def _make_worker(app: Celery, counter: MessageCounter, more: Iterable[str], threads: int) -> LiveWorker:
     # A copy: Celery's own adds what is missing to the queues that it reads.
     known = app.amqp.Queues(app.conf.task_queues, create_missing=True)
-    read = [known[name] for name in dict.fromkeys([*queues.named_queues(app), *more])]
+    read = [known[name] for name in dict.fromkeys([*named_queues(app), *more])]
     try:
         return LiveWorker(app, counter, read, threads)
     except NotNative as error:

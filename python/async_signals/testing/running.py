@@ -11,11 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from async_signals import names, propagation, queues, routing
+from async_signals import names, propagation, routing
 from async_signals._native import FollowUp, Incoming, decode_body
 from async_signals.delivery import Delivery
 from async_signals.errors import DeadLettered
 from async_signals.failures import Failure
+from async_signals.inspection.routes import queue_of
 from async_signals.references import MissingRow, UnresolvableReference
 from async_signals.routing import TASK
 
@@ -243,7 +244,7 @@ def _queue(captured: CapturedSignal) -> str:
     if asked is not None:
         return str(asked)
     app = routing.plan_for(captured.signal).app
-    found = None if app is None else queues.queue_of(captured.signal, app.amqp.router)
+    found = None if app is None else queue_of(captured.signal, app.amqp.router)
     return found or captured.signal.queue or _DEFAULT_QUEUE
 
 
