@@ -108,7 +108,7 @@ class AsyncSignal(Signal):
     def __setattr__(self, name: str, value: Any) -> None:
         # Whoever takes all receivers away, as factory_boy's mute_signals does, mutes the signal. Not a property, which
         # would cost something at each send.
-        if name == "receivers" and name in vars(self):
+        if name == "receivers" and "_registry" in vars(self):
             registry = self._registry
             registry.set_aside = interceptors.receivers_replaced(self, self.receivers, value, registry.set_aside)
         super().__setattr__(name, value)
