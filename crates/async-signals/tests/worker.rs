@@ -114,6 +114,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("a stop finishes what was taken and leaves the rest", |bench| stopping::stops(bench).boxed_local()),
     ("a stop counts nothing of what it leaves", |bench| stopping::leaves(bench).boxed_local()),
     ("one that waits to run alone is not counted at a stop", |bench| stopping::leaves_alone(bench).boxed_local()),
+    ("a stop waits for nothing that is delayed", |bench| stopping::leaves_delayed(bench).boxed_local()),
     ("a stop gives back what does not finish in time", |bench| stopping::gives_back(bench).boxed_local()),
     ("a stop at once gives back all that is held", |bench| stopping::signs_off(bench).boxed_local()),
     ("a job that is dropped comes again", |bench| drops(bench).boxed_local()),

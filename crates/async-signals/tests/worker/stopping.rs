@@ -4,6 +4,22 @@ use async_signals::broker::consumer::DEAD_AFTER;
 
 use super::*;
 
+/// What waits for its time goes back at once, however patient the stop is.
+pub(super) async fn leaves_delayed(bench: &mut dyn Bench) {
+    let queue = fresh("queue");
+    let eta = OffsetDateTime::from(SystemTime::now() + DEADLINE * 100).format(&Rfc3339).expect("a time");
+    let delayed = (0..3).map(|number| with_headers(number, json!({"eta": eta})));
+    publish(bench, &queue, delayed.chain([numbered(3)])).await;
+    let mut working = Working::on(bench, &[&queue]);
+    // It stands behind them in the queue.
+    working.next().await.finish(Outcome::Done);
+    working.worker.stop(DEADLINE * 10);
+    timeout(DEADLINE, working.task).await.expect("long before its time").expect("no panic").expect("no error");
+    let mut left: Vec<u64> = read(bench, &queue, 3).await.iter().map(ReadMessage::number).collect();
+    left.sort_unstable();
+    assert_eq!(left, [0, 1, 2]);
+}
+
 pub(super) async fn stops(bench: &mut dyn Bench) {
     let queue = fresh("queue");
     publish(bench, &queue, (0..20).map(numbered)).await;

@@ -122,8 +122,12 @@ impl Loop {
         let mut finished = Vec::with_capacity(BATCH);
         loop {
             let stop = *self.stopping.borrow_and_update();
-            if stop != Stop::No && !self.interrupted {
-                self.interrupt();
+            if stop != Stop::No {
+                if !self.interrupted {
+                    self.interrupt();
+                }
+                // Again, since a take that was under way may bring back what has just been given back.
+                self.settlements.give_back(self.ledger.drop_delayed());
             }
             self.advance(stop != Stop::No);
             if self.is_over(stop) {
@@ -326,7 +330,6 @@ impl Loop {
                 self.quieting = Some(within(self.config.timeout, quiet).boxed());
             }
         }
-        self.settlements.give_back(self.ledger.drop_delayed());
     }
 
     /// What was pushed and is not wanted any more. Signals are given back uncounted: their broker would
