@@ -219,21 +219,27 @@ class TestWorkers:
         finding = found(findings, "reads queue high_priority", "shopapp.signals.routed_signal")
         assert "-Q high_priority" in finding["cure"]
 
-    def test_it_does_not_have_the_task(self, project: Project) -> None:
+    @pytest.mark.parametrize("queue", ["celery", "theirs"])
+    def test_it_does_not_have_the_task(self, project: Project, queue: str) -> None:
+        """Which is nothing to us where it is another project's, and reads that one's queues."""
         (project.folder / "stranger.py").write_text(
             f"from celery import Celery\napp = Celery('stranger', broker={project.url!r})\n"
         )
         worker = Process(
-            [sys.executable, "-m", "celery", "-A", "stranger", "worker", "-P", "solo", "-l", "INFO"],
+            [sys.executable, "-m", "celery", "-A", "stranger", "worker", "-P", "solo", "-l", "INFO", "-Q", queue],
             env={**project.env, "DJANGO_SETTINGS_MODULE": ""},
             cwd=project.folder,
         )
         try:
             worker.wait_for(" ready.")
-            finding = found(doctor(project), "does not have the task async_signals.propagate")
+            findings = doctor(project)
         finally:
             worker.stop()
-        assert "imports async_signals" in finding["cure"]
+        found(findings, "no worker that answers reads queue celery")
+        if queue == "celery":
+            assert "imports async_signals" in found(findings, "does not have the task async_signals.propagate")["cure"]
+        else:
+            assert not any("does not have the task" in finding["text"] for finding in findings)
 
 
 @contextmanager

@@ -124,6 +124,18 @@ class TestOnce:
         assert len(project.effects.seen("writes_once_too")) == 2
         assert written(project) == {"written once": 2, "written once too": 2, "effects": 4}
 
+    def test_a_project_whose_tasks_run_in_a_transaction_of_their_own_keeps_what_was_written(
+        self, make_project: MakeProject, redis_server: RedisServer
+    ) -> None:
+        project = make_project(redis_server, settings='CELERY_TASK_CLS = "proj.atomic:AtomicTask"')
+        project.migrate()
+        project.run("from shopapp.signals import kept_once; kept_once.send('web')")
+        with project.worker() as worker:
+            project.effects.wait_for(1, "writes_once_too")
+            project.run_the_last(worker)
+            assert "has begun a transaction" not in worker.output
+        assert written(project) == {"written once": 1, "written once too": 1, "effects": 2}
+
     def test_what_a_failed_try_has_written_goes_with_it(self, project: Project) -> None:
         project.migrate()
         project.run("from shopapp.signals import kept_once; kept_once.send('web', failing=True)")

@@ -159,6 +159,20 @@ def test_the_worker_is_the_one_that_there_is(embedded: Project) -> None:
         assert worker.stop(30) == 0
 
 
+def test_the_worker_leaves_djangos_options_to_django(make_project: MakeProject) -> None:
+    project = make_project(None)
+    done = project.python("-m", "manage", "signals", "worker", "--settings", "proj.settings", "--pythonpath=.")
+    assert done.returncode == 1
+    assert "Celery is not configured" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_messages_hold_does_not_reach_the_terminal_as_a_command() -> None:
+    from async_signals.management.signals.output import one_line
+
+    assert one_line("a\x1b[2J\tb\nc\x07") == "a�[2J b c�"
+
+
 def test_wrong_words_are_said_with_the_right_ones(embedded: Project) -> None:
     done = embedded.python("-m", "manage", "signals", "lst")
     assert done.returncode == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import doctest
+import gc
 import importlib
 import os
 import pkgutil
@@ -399,6 +400,21 @@ class TestDraining:
 
 
 class TestMuting:
+    def test_a_sender_that_is_gone_mutes_nothing(self) -> None:
+        """Django 6 drops a receiver with the object that it was connected for."""
+
+        class Till:
+            pass
+
+        signal, till = AsyncSignal(name="kit.of_a_till"), Till()
+        signal.connect(looks_up, sender=till)
+        del till
+        gc.collect()
+        signal.has_listeners(None)
+        with capture_signals() as sent:
+            signal.send(None)
+        assert len(sent) == 1
+
     def test_nothing_is_sent_or_captured_and_no_receiver_runs(self, connect: Connect) -> None:
         connect(paid, lambda **_: pytest.fail("it ran"))
         with capture_signals() as sent, mute(paid), capture_signals() as inner:

@@ -116,7 +116,10 @@ class DeadLetterQueue:
         place in this list, until the next `take`.
         """
     def replay(self, number: int) -> str:
-        """Sends one again and takes it out; returns the queue that it went to."""
+        """Sends one again and takes it out; returns the queue that it went to.
+
+        ConnectionError: it was sent, and no more can be taken out.
+        """
     def discard(self, number: int) -> None:
         """Discards one."""
     def close(self) -> None:

@@ -8,6 +8,7 @@ reads settings or touches an app.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,10 @@ def last_commit_hook(connection: BaseDatabaseWrapper) -> Any:
     """The object whose method was handed to ``on_commit`` last in the open transaction; None if there is none."""
     hooks = connection.run_on_commit
     return getattr(hooks[-1][1], "__self__", None) if hooks else None
+
+
+#: A thread that Python has not started, as ``current_thread`` gives it. It is never said to have ended.
+ForeignThread: type[threading.Thread] = threading._DummyThread
 
 
 def leave_blocks(connection: BaseDatabaseWrapper) -> bool:

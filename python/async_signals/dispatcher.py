@@ -111,6 +111,7 @@ class AsyncSignal(Signal):
         if name == "receivers" and "_registry" in vars(self):
             registry = self._registry
             registry.set_aside = interceptors.receivers_replaced(self, self.receivers, value, registry.set_aside)
+            self._weak_receivers.forget_dropped([*value, *registry.set_aside])
         super().__setattr__(name, value)
 
     # Receivers: Django's own code, with senders told apart by their labels too.

@@ -152,8 +152,8 @@ _emptied = _EmptiedSignals()
 def receivers_replaced(signal: AsyncSignal, before: list[Any], after: list[Any], set_aside: list[Any]) -> list[Any]:
     """Is told that another list is about to become a signal's ``receivers``.
 
-    Django itself only ever drops receivers that are gone. Whoever drops live ones with an empty list mutes the signal,
-    and may put them back.
+    Django itself only ever drops receivers that are gone, or whose sender is. Whoever drops live ones with an empty
+    list mutes the signal, and may put them back.
 
     Arguments:
         set_aside: The entries that were taken away before and not put back.
@@ -172,8 +172,9 @@ def receivers_replaced(signal: AsyncSignal, before: list[Any], after: list[Any],
 
 
 def _is_live(entry: Any) -> bool:
-    reference = compat.receiver_entry(entry)[1]
-    return not isinstance(reference, weakref.ReferenceType) or reference() is not None
+    # Django 6 refers to the sender too, and drops the entry when that is gone.
+    references = [compat.receiver_entry(entry)[1], *entry[2:3]]
+    return not any(isinstance(each, weakref.ReferenceType) and each() is None for each in references)
 
 
 def _after_fork_in_child() -> None:

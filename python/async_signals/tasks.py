@@ -77,13 +77,14 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         sent_at=None if incoming.sent_at is None else datetime.fromtimestamp(incoming.sent_at, UTC),
         redeliveries=incoming.deliveries,
     )
+    # A project's own ``__call__`` may run the task in a transaction, and eager ones run in their caller's.
+    kept = transactions.in_blocks()
     try:
         failures = propagation.run(known, sender, named, delivery, incoming.receivers)
     except (references.UnresolvableReference, references.MissingRow) as error:
         message.dead_letter(type(error).__name__, str(error))
     finally:
-        if not self.request.is_eager:  # else the blocks are those of whoever called it
-            transactions.leave_blocks()
+        transactions.leave_blocks(kept=kept)
     if failures:
         message.publish_follow_ups(signal, failures)
         raise summary(signal, failures)

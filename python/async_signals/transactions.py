@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
@@ -268,16 +268,32 @@ def settle() -> None:
             run.settle()
 
 
-def leave_blocks(used: Iterable[BaseDatabaseWrapper] | None = None) -> None:
-    """In a worker, after a message: ends the transactions that its receivers have begun and not ended.
+def in_blocks() -> frozenset[str]:
+    """The aliases of the databases on which this thread has a block of ``atomic`` open."""
+    return frozenset(
+        connection.alias for connection in connections.all(initialized_only=True) if connection.in_atomic_block
+    )
+
+
+def leave_blocks(used: Iterable[BaseDatabaseWrapper] | None = None, kept: Collection[str] = ()) -> None:
+    """In a worker, after a message: ends the transactions that its receivers have begun and not ended. Never raises.
 
     What comes next would be written into them, and its signals would wait for a commit that nobody makes.
 
     Arguments:
         used: The thread's connections; None: all that it has.
+        kept: The aliases of databases whose blocks are somebody else's.
     """
     for connection in connections.all(initialized_only=True) if used is None else used:
-        if compat.leave_blocks(connection):
+        if connection.alias in kept:
+            continue
+        try:
+            was_open = compat.leave_blocks(connection)
+        except Exception:
+            # The receivers have done their work; the block is left all the same.
+            logger.exception("The connection to database %r could not be closed", connection.alias)
+            was_open = True
+        if was_open:
             logger.warning(
                 "A receiver has begun a transaction on database %r and not ended it: it is rolled back",
                 connection.alias,

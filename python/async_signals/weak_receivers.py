@@ -115,6 +115,12 @@ class WeakReceivers:
         if dispatch_uid:
             self._forget_gone(key)
 
+    def forget_dropped(self, receivers: list[tuple[Any, ...]]) -> None:
+        """Forgets what is no longer in Django's registry: Django 6 drops a receiver whose sender is gone."""
+        there = {receiver_entry(entry)[0] for entry in receivers}
+        for key in [key for key in list(self._connected) if key not in there]:
+            self._connected.pop(key, None)
+
     def gone(self) -> list[WeakReceiver]:
         """Those that are gone, and that nothing has taken the place of."""
         there = {reference.noted.place for reference in list(self._connected.values())}

@@ -70,3 +70,4 @@ class Events:
     def close(self) -> None:
         self._closing = True
         self._thread.join(10)
+        self._app.close()  # else it would be one of the apps that a signal may go to

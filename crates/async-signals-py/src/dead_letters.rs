@@ -8,9 +8,13 @@ use std::{
 use async_signals::{
     broker::BrokerConfig,
     dead_letters::{DeadLetter, DeadLetterQueue as Core, Filter, Held, ReplayError},
-    publisher::{PublishError, Publisher, PublisherConfig},
+    publisher::{Publisher, PublisherConfig},
 };
-use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
+use pyo3::{
+    exceptions::{PyConnectionError, PyValueError},
+    prelude::*,
+    types::PyDict,
+};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -95,7 +99,8 @@ impl DeadLetterQueue {
         });
         sent.map_err(|error| match error {
             Some(ReplayError::Publish(error)) => error::not_sent(py, &error),
-            Some(ReplayError::StillThere(error)) => error::not_sent(py, &PublishError::Broker(error)),
+            // Nothing more can be taken out of the queue: whoever goes on would double what is in it.
+            Some(error @ ReplayError::StillThere(_)) => PyConnectionError::new_err(error.to_string()),
             Some(error) => PyValueError::new_err(error.to_string()),
             None => PyValueError::new_err(format!("there is no message {number}")),
         })

@@ -99,7 +99,7 @@ class DeadLetter:
         )
 
     def summary(self) -> dict[str, Any]:
-        """One line's worth: no arguments, which may be personal data."""
+        """One line's worth: no arguments, which may be personal data. The reason may quote what an exception said."""
         return {
             "dead_letter_queue": self.dead_letter_queue,
             "id": self.id,
@@ -142,6 +142,8 @@ class DeadLetterQueue:
 
     def __init__(self, app: Celery, name: str, look: QueueLook) -> None:
         self.name = name
+        #: How many messages a scan has not seen yet; at its end, those that others hold, or that are too many.
+        self.not_seen = 0
         self._app = app
         self._look = look
 
@@ -194,21 +196,22 @@ class DeadLetterQueue:
     def scan(self, filter: Filter | None = None) -> Iterator[ScannedPage]:
         """Takes it through from its oldest message to its newest, so that messages can be sent again or discarded.
 
-        What is not goes back at the end, in its place. Only those are seen that lay there when it began: what fails
-        again meanwhile is left for the next time.
+        What is not goes back at the end, in its place; RabbitMQ lets go of 65,535 at most until then. Only those are
+        seen that lay there when it began: what fails again meanwhile is left for the next time.
 
         Raises:
             NotNative: The core does not speak to the broker.
             SignalNotSent: The broker did not answer, or did not want to.
         """
         wanted = (filter or Filter())._for_core()
-        left = self.count()
+        left = self.not_seen = self.count()
         if left == 0:
             return
         with self._taking() as native:
             while left > 0:
                 examined, texts = native.take(min(left, PAGE), wanted)
                 left -= examined
+                self.not_seen = left
                 if examined == 0:
                     return
                 yield ScannedPage(self.name, native, texts, examined)
@@ -243,6 +246,7 @@ class ScannedPage:
 
         Raises:
             SignalNotSent, ValueError: It stays where it is; the message says why.
+            ConnectionError: It was sent, and is still there: nothing more can be taken out.
         """
         return self._native.replay(number)
 

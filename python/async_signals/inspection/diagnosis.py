@@ -282,10 +282,11 @@ def _workers(app: Celery) -> Iterator[Finding]:
             "solo pool does not answer either.",
         )
         return
+    going_to = signals_by_queue(app)
     for worker in answering:
-        yield _worker(worker)
-    read = {name for worker in answering for name in worker.queues}
-    for queue, going in sorted(signals_by_queue(app).items()):
+        yield _worker(worker, set(going_to))
+    read = {name for worker in answering if worker.runs_signals is not False for name in worker.queues}
+    for queue, going in sorted(going_to.items()):
         if queue not in read:
             yield Finding(
                 "error",
@@ -336,9 +337,10 @@ def _messages(queue: QueueInfo) -> str:
     return "1 message waits" if queue.ready == 1 else f"{queue.ready:,} messages wait"
 
 
-def _worker(worker: WorkerInfo) -> Finding:
+def _worker(worker: WorkerInfo, ours: set[str]) -> Finding:
+    # Other projects' workers answer too, where the broker is theirs as well.
     about = f"{worker.name} ({worker.pool or 'unknown pool'}) reads {', '.join(worker.queues) or 'nothing'}"
-    if worker.runs_signals is False:
+    if worker.runs_signals is False and ours & set(worker.queues):
         return Finding(
             "error",
             "workers",

@@ -191,7 +191,8 @@ class LiveWorker:
 
         hostname = "live@localhost"
         events = Events(self._app, hostname)
-        return Receiver(CeleryTasks(self._app, hostname, events), events, Connections(self._app))
+        self._connections = Connections(self._app)
+        return Receiver(CeleryTasks(self._app, hostname, events), events, self._connections)
 
     def _run(self) -> None:
         from asgiref.sync import async_to_sync, sync_to_async
@@ -311,6 +312,7 @@ def live_worker(*, queues: Iterable[str] = (), threads: int = 1) -> Iterator[Liv
         worker = _make_worker(app, counter, queues, threads)
         propagation.failure_listeners.append(worker.failed)
         stack.callback(propagation.failure_listeners.remove, worker.failed)
+        stack.callback(worker._connections.put_back)
         stack.callback(worker.stop)
         worker.start()
         yield worker

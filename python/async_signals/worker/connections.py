@@ -63,10 +63,21 @@ class Connections:
         if settings.configured:
             from django.db import connections
 
+            self._checked_before = {
+                alias: database.get("CONN_HEALTH_CHECKS", False) for alias, database in connections.settings.items()
+            }
             for database in connections.settings.values():
                 database["CONN_HEALTH_CHECKS"] = True
         self._mine = _Mine()
         self._left = _LeftByThreads()
+
+    def put_back(self) -> None:
+        """In a process that goes on as something else: has Django look at connections as often as it did before."""
+        if settings.configured:
+            from django.db import connections
+
+            for alias, checked in self._checked_before.items():
+                connections.settings[alias]["CONN_HEALTH_CHECKS"] = checked
 
     def close(self) -> None:
         """After a message: closes what the calling thread has open, if it has served long enough. Never raises."""
@@ -132,6 +143,8 @@ class _LeftByThreads:
 
     def _note(self, connection: Any, **_: Any) -> None:
         thread = threading.current_thread()
+        if isinstance(thread, compat.ForeignThread):
+            return  # not Python's: nobody can tell when it ends, and its connection goes with it
         if thread is not threading.main_thread() and not thread.name.startswith(RECEIVING):
             self.any[id(connection)] = (connection, thread)
 

@@ -20,7 +20,7 @@ use crate::{
 const QUIET: Duration = Duration::from_millis(300);
 /// How many messages are taken in one round trip at most.
 const BATCH: usize = 256;
-/// How many messages may be held at once, which is what RabbitMQ pushes to one consumer at most.
+/// How many messages may be held at once where the broker pushes them (RabbitMQ): it does not push more to one consumer.
 const MOST_HELD: usize = u16::MAX as usize;
 /// How often the leases of all that is held are renewed.
 const LEASES: Duration = Duration::from_secs(20);
@@ -63,7 +63,8 @@ pub enum ReplayError {
 
 /// A dead-letter queue whose messages are taken, oldest first, to be replayed or discarded.
 ///
-/// Of what was taken only the tag is kept, so that a queue of any length can be gone through.
+/// Of what was taken only the tag is kept, so that a queue of any length can be gone through; on RabbitMQ as long as no
+/// more than 65,535 are held that are neither replayed nor discarded.
 #[derive(Debug)]
 pub struct DeadLetterQueue {
     consumer: Arc<dyn Consumer>,
@@ -108,7 +109,8 @@ impl DeadLetterQueue {
     /// When the connection is lost, or the broker does not answer in time. All that was taken then goes back.
     pub async fn take(&self, limit: usize) -> Result<Vec<Held>, BrokerError> {
         let mut found: Vec<Held> = Vec::new();
-        let limit = limit.min(MOST_HELD - self.held().tags.len().min(MOST_HELD));
+        let most = if self.consumer.keeps_over_reconnect() { usize::MAX } else { MOST_HELD };
+        let limit = limit.min(most.saturating_sub(self.held().tags.len()));
         while found.len() < limit {
             // Everything is held until the end, and the broker would push no more than it was asked for.
             let prefetch = (self.held().tags.len() + BATCH).min(MOST_HELD);
@@ -199,7 +201,11 @@ impl DeadLetterQueue {
                 held.tags.remove(place);
             }
         }
-        self.renew().await
+        // What was settled is settled; whoever goes on will hear of it.
+        if let Err(error) = self.renew().await {
+            tracing::warn!(%error, "cannot say that dead letters are still looked at");
+        }
+        Ok(())
     }
 
     async fn in_time<T>(&self, request: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {

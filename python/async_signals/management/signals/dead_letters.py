@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     listing = actions.add_parser("list", help="List them, oldest first, with the reason of each.")
     _add_filter(listing)
-    listing.add_argument("--limit", type=_positive, help="List so many at most.")
+    listing.add_argument("--limit", type=_positive, metavar="N", help="List so many at most.")
     _add_json(listing)
     show = actions.add_parser("show", help="Show one whole, with its arguments and the failures of its receivers.")
     show.add_argument("id", help="The task's id.")
@@ -79,6 +79,7 @@ def _add_filter(parser: ArgumentParser) -> None:
 def _add_choice(parser: ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="id", help="The tasks' ids.")
     parser.add_argument("--all", action="store_true", dest="every", help="All of them.")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="So many at most, the oldest first.")
     _add_filter(parser)
     _add_json(parser)
 
@@ -98,9 +99,11 @@ def _seconds(text: str) -> float:
 
 def run(output: Output, *, action: str, **options: Any) -> None:
     """Does what the action says."""
+    asked = Namespace(**options)
+    if "every" in options:
+        _check_choice(asked)
     app = the_app()
     load_modules(app, output)
-    asked = Namespace(**options)
     with look_at(app) as look:
         try:
             _ACTIONS[action](output, app, look, asked)
@@ -164,7 +167,6 @@ def _replay(output: Output, app: Celery, look: QueueLook, asked: Namespace) -> N
 
 
 def _discard(output: Output, app: Celery, look: QueueLook, asked: Namespace) -> None:
-    _check_choice(asked)
     if not asked.yes:
         if not sys.stdin.isatty():
             raise CommandError("nobody can be asked here; give --yes to throw these messages away for good")
@@ -186,16 +188,23 @@ def _settle(
     words: tuple[str, str],
     settle: Callable[[ScannedPage, int, DeadLetter], dict[str, Any]],
 ) -> None:
-    _check_choice(asked)
     wanted, doing, done_word = _filter(asked), *words
     done = failed = 0
     left = set(asked.ids)
+
+    def is_enough() -> bool:
+        return (bool(asked.ids) and not left) or (asked.limit is not None and done >= asked.limit)
+
     for queue in _queues(app, look, asked):
         with output.progress(f"{doing} ({queue.name})", queue.count()) as progress:
             for page in queue.scan(wanted):
                 for number, letter in page.letters():
+                    if is_enough():
+                        break
                     try:
                         settled = settle(page, number, letter)
+                    except ConnectionError as error:
+                        raise CommandError(f"{letter.id or '?'} in {queue.name}: {error}") from error
                     except (SignalNotSent, ValueError) as error:
                         failed += 1
                         if failed <= _MOST_REASONS:
@@ -206,10 +215,16 @@ def _settle(
                         if asked.as_json:
                             output.json(settled)
                 progress.advance(page.examined)
-                if asked.ids and not left:
+                if is_enough():
                     break
-        if asked.ids and not left:
+        if is_enough():
             break
+        if queue.not_seen:
+            failed += queue.not_seen
+            output.note(
+                f"{queue.not_seen:,} of {queue.name} were not looked at: somebody else holds them, or more than 65,535 "
+                f"before them are not meant, which RabbitMQ gives one consumer at most; discard or replay those first"
+            )
     if failed > _MOST_REASONS:
         output.note(f"{failed - _MOST_REASONS:,} more stay, for reasons such as these")
     if not asked.as_json:
@@ -221,7 +236,8 @@ def _settle(
 
 
 def _check_choice(asked: Namespace) -> None:
-    filtered = any((asked.signal, asked.receiver, asked.exception, asked.older_than, asked.newer_than))
+    filters = (asked.signal, asked.receiver, asked.exception, asked.older_than, asked.newer_than)
+    filtered = any(given is not None for given in filters)
     if bool(asked.ids) == (asked.every or filtered):
         raise CommandError(
             "say which ones: the ids of messages; or --signal, --receiver, --exception, --older-than or --newer-than; "

@@ -13,7 +13,7 @@ from typing import Any
 
 from async_signals.inspection.diagnosis import Finding, diagnose
 
-from .output import Output
+from .output import Output, one_line
 
 _MARKS = {"ok": "ok", "warning": "WARNING", "error": "ERROR"}
 
@@ -47,6 +47,6 @@ def run(output: Output, *, as_json: bool, **_: Any) -> None:
 
 
 def _print(output: Output, finding: Finding) -> None:
-    output.line(f"{_MARKS[finding.level]:<8} {finding.what}: {finding.text}")
+    output.line(f"{_MARKS[finding.level]:<8} {finding.what}: {one_line(finding.text)}")
     if finding.cure is not None:
         output.line(f"{'':<8} -> {finding.cure}")

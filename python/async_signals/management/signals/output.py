@@ -125,6 +125,10 @@ class Progress:
             self._stream.flush()
 
 
+def one_line(text: str) -> str:
+    """A text that anybody may have written, as one line that a terminal takes for nothing but text."""
+    return "".join(character if character.isprintable() else "�" for character in " ".join(text.split()))
+
+
 def _cells(row: Sequence[Any]) -> tuple[str, ...]:
-    # A line is a line, whatever is in it.
-    return tuple("-" if cell is None else " ".join(str(cell).split()) for cell in row)
+    return tuple("-" if cell is None else one_line(str(cell)) for cell in row)

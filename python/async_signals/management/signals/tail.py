@@ -17,7 +17,7 @@ from django.core.management.base import CommandError
 from async_signals.errors import SignalNotSent
 from async_signals.inspection.activity import Activity, Listener
 
-from .output import Output
+from .output import Output, one_line
 from .project import the_app
 
 #: After how many seconds without an event it is said how events are switched on.
@@ -65,7 +65,7 @@ def _follow(output: Output, listener: Listener, seconds: float | None, as_json: 
         if as_json:
             output.json(dataclasses.asdict(activity))
         else:
-            output.line(_line(activity))
+            output.line(one_line(_line(activity)))
         output.flush()
 
 
