@@ -173,6 +173,14 @@ class TestAssertions:
 
 
 class TestCapturing:
+    def test_what_a_field_of_an_instance_holds_is_kept_too(self) -> None:
+        # As a JSONField holds a list.
+        item = Item.from_db("default", ["id", "name", "price"], [5, ["as", "sent"], 0])
+        with capture_signals() as sent:
+            placed.send(None, order_id=item)
+        item.name.append("changed")
+        assert sent[0].kwargs["order_id"].name == ["as", "sent"]
+
     def test_what_is_changed_later_changes_nothing(self) -> None:
         lines, note = [{"price": 3, "tags": {"a"}}], {"deep": ([1],)}
         with capture_signals() as sent:

@@ -31,6 +31,13 @@ def snapshot(value: Any) -> Any:
     from django.db.models import Model
 
     try:
-        return copy.copy(value) if isinstance(value, Model) else copy.deepcopy(value)
+        if not isinstance(value, Model):
+            return copy.deepcopy(value)
+        copied = copy.copy(value)
+        # What was loaded alone: asking for another field would ask the database.
+        for field in value._meta.concrete_fields:
+            if field.attname in value.__dict__:
+                copied.__dict__[field.attname] = snapshot(value.__dict__[field.attname])
+        return copied
     except Exception:
         return value  # one that cannot be copied is shown as it is
