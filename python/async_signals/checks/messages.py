@@ -9,6 +9,8 @@ from typing import Any
 from django.core.checks import CheckMessage
 from django.core.checks import Warning as CheckWarning
 
+from async_signals.inspection.signals import some_of
+
 Check = Callable[..., Iterable[CheckMessage]]
 
 #: How many signals a message lists.
@@ -34,6 +36,4 @@ def never_raises(check: Check) -> Callable[..., list[CheckMessage]]:
 
 def listed(signals: list[str]) -> str:
     """Signals in words."""
-    shown = ", ".join(signals[:_MOST_LISTED])
-    more = len(signals) - _MOST_LISTED
-    return f"signal {shown}" + (f" and {more} more" if more > 0 else "")
+    return f"signal {some_of(signals, _MOST_LISTED)}"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
-from async_signals import names, settings
+from async_signals import settings
 from async_signals.inspection.routes import queue_of
+from async_signals.inspection.signals import sent_signals
 
 from .messages import listed
 
@@ -36,7 +37,7 @@ def check_queues(app: Celery) -> Iterable[CheckMessage]:
         )
         return
     declared = set(queues) | set(queues.aliases)
-    signals = {signal: queue_of(signal, router) for signal in filter(_is_sent, names.known())}
+    signals = {signal: queue_of(signal, router) for signal in sent_signals()}
     yield from _check_dead_letters(set(signals.values()))
     if _is_rabbitmq(app):
         yield from _check_priorities(signals, queues)
@@ -101,8 +102,3 @@ def _has_priorities(queue: Any) -> bool:
     # A quorum queue has two of its own since RabbitMQ 4, and who declares nothing knows nothing of the queue.
     kind = arguments.get("x-queue-type", "classic")
     return bool(queue.max_priority or arguments.get("x-max-priority") or kind != "classic" or queue.no_declare)
-
-
-def _is_sent(signal: AsyncSignal) -> bool:
-    """Whether it may be: our own are sent as long as something listens to them."""
-    return bool(signal.receivers) or not signal.name.startswith("async_signals.")

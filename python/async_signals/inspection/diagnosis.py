@@ -22,7 +22,7 @@ from async_signals.routing import NotNative
 from .dead_letters import DeadLetterQueue, dead_letter_queues
 from .queues import QueueInfo, QueueLook, queues
 from .routes import Routes
-from .signals import signals_by_queue
+from .signals import signals_by_queue, some_of
 from .workers import WorkerInfo, workers
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ def _round_trip(app: Celery, look: QueueLook) -> Finding:
     except Exception as error:
         return Finding("error", "round trip", f"{type(error).__name__}: {error}", None)
     finally:
+        probe.disconnect(receive)  # so that it is none of the project's signals, for as long as it is there
         _delete(app, PROBE_QUEUE)
     if seen != [token]:
         return Finding("error", "round trip", "the signal came back, and its receiver did not run", None)
@@ -291,7 +292,7 @@ def _workers(app: Celery) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "workers",
-                f"no worker that answers reads queue {queue}, where {_some(tuple(going))} goes",
+                f"no worker that answers reads queue {queue}, where {some_of(going)} goes",
                 f"Start a worker with -Q {queue}, or: celery -A … control add_consumer {queue}",
             )
 
@@ -384,11 +385,6 @@ def _dead_letters(app: Celery, look: QueueLook) -> Iterator[Finding]:
 def _failure(what: str, error: Exception) -> Finding:
     code = getattr(error, "code", None)
     return Finding("error", what, str(error), _CURES.get(str(code), _CURES["misconfigured"]))
-
-
-def _some(names: tuple[str, ...], most: int = 3) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _tell(warnings: list[str]) -> Iterator[Finding]:

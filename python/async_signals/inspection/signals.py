@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,12 @@ def signals_by_queue(app: Celery) -> dict[str, list[str]]:
         if queue is not None:
             found.setdefault(queue, []).append(signal.name)
     return found
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Names in words: the first ones, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_like(name: str, pattern: str | None) -> bool:

@@ -11,6 +11,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from async_signals.inspection.queues import QueueInfo, queues
+from async_signals.inspection.signals import some_of
 
 from .output import Output
 from .project import load_modules, look_at, the_app
@@ -45,15 +46,8 @@ def _row(queue: QueueInfo) -> tuple[Any, ...]:
         queue.consumers,
         None if queue.oldest is None else duration(queue.oldest),
         queue.dead_letters,
-        _some(queue.signals),
+        some_of(queue.signals) or None,
     )
-
-
-def _some(names: tuple[str, ...], most: int = 3) -> str | None:
-    if not names:
-        return None
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def duration(seconds: float) -> str:
