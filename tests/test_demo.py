@@ -53,12 +53,19 @@ def test_the_account_is_plain_where_there_is_no_terminal_and_shows_both_rates() 
     assert "\x1b" not in done.stdout + done.stderr
 
 
-def test_what_is_missing_is_named() -> None:
-    done = run("--timeout", "0")
-    assert done.returncode == 1
-    assert re.search(r"\d+ effects are missing", done.stdout)
-    assert "order 4: send_confirmation ran" in done.stdout
-    assert "The end of the worker's log" in done.stderr
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, str(DEMO), "--timeout", "0", "--no-rates"]
+    demo = Process(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, cwd=tmp_path)
+    try:
+        worker = int(demo.wait_for("  worker ", timeout=150).rpartition("(process ")[2].rstrip(")"))
+        os.killpg(worker, signal.SIGSTOP)  # before the first order is placed: no receiver runs
+        demo.wait_for("effects are missing", timeout=150)
+        demo.wait_for("order 4: send_confirmation ran")
+        os.killpg(worker, signal.SIGCONT)
+        demo.wait_for("The end of the worker's log")
+        assert demo.wait(timeout=60) == 1
+    finally:
+        demo.stop()
 
 
 def test_a_broker_that_is_not_there_is_said_at_once() -> None:
