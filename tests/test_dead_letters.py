@@ -11,14 +11,15 @@ from servers.project import Project
 from servers.rabbitmq import RabbitmqServer
 from servers.redis import RedisServer
 
-#: Puts dead letters into queues, as a worker would. `letters` are (queue, signal, kind, receiver, error, age).
+#: Puts dead letters into queues, as a worker would. `letters` are (queue, signal, kind, receiver, error, age),
+#: `arguments` those of the dead-letter queues.
 PUT = """
 import json, time
 from kombu import Exchange, Queue
 from proj import celery_app
 
-def durable(name):
-    return Queue(name, Exchange(name), routing_key=name)
+def durable(name, arguments=None):
+    return Queue(name, Exchange(name), routing_key=name, queue_arguments=arguments)
 
 with celery_app.producer_or_acquire() as producer:
     for number, (queue, signal, kind, receiver, error, age) in enumerate({letters!r}):
@@ -29,13 +30,17 @@ with celery_app.producer_or_acquire() as producer:
             [[signal, None], {{"number": number}}, {{}}], serializer="json", exchange="", routing_key=f"{{queue}}.dead",
             headers={{"task": "async_signals.propagate", "id": str(number),
                      "async_signals": {{"queue": queue, "parked": parked}}}},
-            correlation_id=str(number), declare=[durable(queue), durable(f"{{queue}}.dead")],
+            correlation_id=str(number), declare=[durable(queue), durable(f"{{queue}}.dead", {arguments!r})],
         )
 """
 
 
-def put(project: Project, letters: list[tuple[str, str, str, str | None, str | None, float]]) -> None:
-    project.run(PUT.format(letters=letters))
+def put(
+    project: Project,
+    letters: list[tuple[str, str, str, str | None, str | None, float]],
+    arguments: dict[str, Any] | None = None,
+) -> None:
+    project.run(PUT.format(letters=letters, arguments=arguments))
 
 
 def command(project: Project, *, fails: bool = False) -> Callable[..., str]:
@@ -114,7 +119,7 @@ class TestDeadLetters:
             "high_priority.dead",
             "of tasks.dead",
         ]
-        assert "3 thrown away" in dead("discard", "--all", "--yes")
+        assert "3 discarded" in dead("discard", "--all", "--yes")
         assert project.queues() == {}
 
     def test_a_filter_picks_them_out_and_the_others_stay_in_their_order(self, project: Project) -> None:
@@ -170,6 +175,24 @@ class TestDeadLetters:
         assert "holds more than the 1,000 oldest" in done.stderr
         assert "1,100 sent again" in command(project)("replay", "--all")
         assert project.queues() == {"celery": 1100}
+
+    def test_looks_use_up_nothing_of_a_quorum_queues_delivery_limit(
+        self, make_project: MakeProject, rabbitmq_server: RabbitmqServer
+    ) -> None:
+        project = make_project(rabbitmq_server)
+        letters: list[Any] = [("celery", "shop.placed", "UnknownSignal", None, None, 0)] * 1050
+        put(project, letters, {"x-queue-type": "quorum", "x-delivery-limit": 2})
+        for _ in range(6):
+            done = project.python("-m", "manage", "signals", "dead", "list", "--json")
+            assert len(ids(done.stdout)) == 1000
+        dead = command(project)
+        for _ in range(4):  # it takes all of them, and means one
+            assert json.loads(dead("show", "7"))["id"] == "7"
+        assert "1 discarded" in dead("discard", "7", "--yes")
+        assert "1,049 sent again" in dead("replay", "--all")
+        assert {message.headers["id"] for message in project.take("celery")} == {
+            str(number) for number in range(1050) if number != 7
+        }
 
     def test_what_cannot_be_sent_again_stays_and_is_said_without_end(
         self, make_project: MakeProject, rabbitmq_server: RabbitmqServer

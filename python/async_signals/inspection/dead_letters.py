@@ -251,7 +251,7 @@ class ScannedPage:
         return self._native.replay(number)
 
     def discard(self, number: int) -> None:
-        """Throws one away, for good.
+        """Discards one: it is gone.
 
         Raises:
             SignalNotSent: The connection is lost: it may be there still.

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use super::DeadLetter;
 use crate::{
-    broker::{self, BrokerConfig, BrokerError, Consumer, Subscription, Tag, Taken, consumer::HEARTBEAT},
+    broker::{self, BrokerConfig, BrokerError, Consumer, Content, Subscription, Tag, Taken, consumer::HEARTBEAT},
     follow,
     message::{Outgoing, Queue, Route},
     publisher::{PublishError, Publisher},
@@ -24,6 +25,8 @@ const BATCH: usize = 256;
 const MOST_HELD: usize = u16::MAX as usize;
 /// How often the leases of all that is held are renewed.
 const LEASES: Duration = Duration::from_secs(20);
+/// How many bytes of messages are kept that may not be given back (quorum queues).
+const MOST_COUNTED: usize = 64 << 20;
 
 /// A dead letter that was taken out of its queue, and goes back unless it is replayed or discarded.
 #[derive(Clone, Debug)]
@@ -65,18 +68,49 @@ pub enum ReplayError {
 ///
 /// Of what was taken only the tag is kept, so that a queue of any length can be gone through; on RabbitMQ as long as no
 /// more than 65,535 are held that are neither replayed nor discarded.
+///
+/// A quorum queue counts how often a message was given back, and drops it beyond its `delivery-limit`. So what was
+/// given back before is not given back again: [`close`](Self::close) publishes a copy of it and acknowledges it. Up to
+/// 64 MiB of such messages are held.
 #[derive(Debug)]
 pub struct DeadLetterQueue {
+    config: BrokerConfig,
+    queue: String,
     consumer: Arc<dyn Consumer>,
     patience: Duration,
-    held: Mutex<HeldTags>,
+    held: Mutex<HeldMessages>,
 }
 
 #[derive(Debug)]
-struct HeldTags {
+struct HeldMessages {
     tags: Vec<Tag>,
+    /// Those that a quorum queue has counted, as they are to be published in place of being given back.
+    counted: BTreeMap<Tag, Outgoing>,
+    counted_bytes: usize,
     last_sign: Instant,
     last_leases: Instant,
+}
+
+impl HeldMessages {
+    fn insert(&mut self, taken: &Taken, route: &Arc<Route>) {
+        self.tags.push(taken.tag);
+        let Content::Message(incoming) = &taken.content else { return };
+        if follow::was_counted(incoming) {
+            self.counted_bytes += incoming.body.len();
+            let message = follow::put_back(incoming);
+            self.counted.insert(taken.tag, Outgoing { route: Arc::clone(route), message });
+        }
+    }
+
+    fn remove(&mut self, tag: Tag) {
+        // Mostly one of the last that were taken.
+        if let Some(place) = self.tags.iter().rposition(|held| *held == tag) {
+            self.tags.remove(place);
+        }
+        if let Some(copy) = self.counted.remove(&tag) {
+            self.counted_bytes -= copy.message.body.len();
+        }
+    }
 }
 
 impl DeadLetterQueue {
@@ -97,8 +131,14 @@ impl DeadLetterQueue {
         let consumer =
             broker::first(config, patience, |url| broker::consume(config, url, subscription.clone())).await?;
         let now = Instant::now();
-        let held = Mutex::new(HeldTags { tags: Vec::new(), last_sign: now, last_leases: now });
-        Ok(Self { consumer, patience, held })
+        let held = Mutex::new(HeldMessages {
+            tags: Vec::new(),
+            counted: BTreeMap::new(),
+            counted_bytes: 0,
+            last_sign: now,
+            last_leases: now,
+        });
+        Ok(Self { config: config.clone(), queue: queue.to_owned(), consumer, patience, held })
     }
 
     /// Takes up to `limit` more messages; none: no more came, or as many are held as may be. Whatever was
@@ -111,7 +151,8 @@ impl DeadLetterQueue {
         let mut found: Vec<Held> = Vec::new();
         let most = if self.consumer.keeps_over_reconnect() { usize::MAX } else { MOST_HELD };
         let limit = limit.min(most.saturating_sub(self.held().tags.len()));
-        while found.len() < limit {
+        let route = straight_to(&self.queue);
+        while found.len() < limit && self.held().counted_bytes < MOST_COUNTED {
             // Everything is held until the end, and the broker would push no more than it was asked for.
             let prefetch = (self.held().tags.len() + BATCH).min(MOST_HELD);
             self.in_time(self.consumer.prefetch(prefetch)).await?;
@@ -125,7 +166,7 @@ impl DeadLetterQueue {
                     (self.in_time(taking).await?, true)
                 }
             };
-            self.held().tags.extend(taken.iter().map(|taken| taken.tag));
+            taken.iter().for_each(|taken| self.held().insert(taken, &route));
             found.extend(taken.into_iter().map(Held::from));
             self.renew().await?;
             if is_last {
@@ -172,8 +213,7 @@ impl DeadLetterQueue {
             return Err(ReplayError::NoMessage);
         }
         let (queue, message) = follow::replayed(incoming);
-        let route = Route { exchange: String::new(), routing_key: queue.clone(), declare: Vec::new() };
-        publisher.send(Outgoing { route: Arc::new(route), message }, Some(self.patience))?.await?;
+        publisher.send(Outgoing { route: straight_to(&queue), message }, Some(self.patience))?.await?;
         self.settle(letter).await.map_err(ReplayError::StillThere)?;
         Ok(queue)
     }
@@ -187,20 +227,48 @@ impl DeadLetterQueue {
         self.settle(letter).await
     }
 
-    /// Puts everything back that was neither replayed nor discarded, in its order.
+    /// Puts everything back that was neither replayed nor discarded, in its order; on a quorum queue, what was given
+    /// back before goes to the end.
     pub async fn close(self) {
+        if let Err(error) = self.put_back_counted().await {
+            tracing::warn!(%error, queue = self.queue, "dead letters are given back, which counts as a delivery");
+        }
         let _ = timeout(self.patience, self.consumer.close()).await;
+    }
+
+    /// Publishes copies of what may not be given back, then acknowledges it: at worst both are there, under one id.
+    async fn put_back_counted(&self) -> Result<(), BrokerError> {
+        // What was pushed and not yet taken would be given back too.
+        let route = straight_to(&self.queue);
+        let pushed = self.in_time(self.consumer.pause()).await?;
+        pushed.iter().for_each(|taken| self.held().insert(taken, &route));
+        let counted = std::mem::take(&mut self.held().counted);
+        if counted.is_empty() {
+            return Ok(());
+        }
+        let (tags, copies): (Vec<Tag>, Vec<Outgoing>) = counted.into_iter().unzip();
+        let broker = broker::first(&self.config, self.patience, |url| broker::connect(&self.config, url)).await?;
+        for (tags, copies) in tags.chunks(broker.batch()).zip(copies.chunks(broker.batch())) {
+            let published = self.in_time(async { Ok(broker.publish(copies).await) }).await?;
+            let (mut safe, mut failed) = (Vec::new(), Ok(()));
+            for (tag, published) in tags.iter().zip(published) {
+                match published {
+                    Ok(()) => safe.push(*tag),
+                    Err(error) => failed = Err(error),
+                }
+            }
+            self.in_time(self.consumer.acknowledge(&safe)).await?;
+            failed?;
+            self.renew().await?;
+        }
+        self.in_time(self.consumer.flush()).await?;
+        let _ = timeout(self.patience, broker.close()).await;
+        Ok(())
     }
 
     async fn settle(&self, letter: &Held) -> Result<(), BrokerError> {
         self.in_time(self.consumer.acknowledge(&[letter.tag])).await?;
-        {
-            let mut held = self.held();
-            // Mostly one of the last that were taken.
-            if let Some(place) = held.tags.iter().rposition(|tag| *tag == letter.tag) {
-                held.tags.remove(place);
-            }
-        }
+        self.held().remove(letter.tag);
         // What was settled is settled; whoever goes on will hear of it.
         if let Err(error) = self.renew().await {
             tracing::warn!(%error, "cannot say that dead letters are still looked at");
@@ -216,7 +284,12 @@ impl DeadLetterQueue {
         timeout(self.patience, request).await.unwrap_or_else(|_| Err(late()))
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HeldTags> {
+    fn held(&self) -> std::sync::MutexGuard<'_, HeldMessages> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The route to a queue that is there.
+fn straight_to(queue: &str) -> Arc<Route> {
+    Arc::new(Route { exchange: String::new(), routing_key: queue.to_owned(), declare: Vec::new() })
 }

@@ -236,6 +236,16 @@ pub fn replayed(incoming: &Incoming) -> (String, Message) {
     (queue, message)
 }
 
+/// Whether a quorum queue has counted a delivery of this message: it drops what exceeds its limit.
+pub fn was_counted(incoming: &Incoming) -> bool {
+    incoming.headers.get("x-delivery-count").and_then(Value::as_u64).is_some_and(|count| count > 0)
+}
+
+/// A message as it lay in its queue, and none of its deliveries is counted.
+pub fn put_back(incoming: &Incoming) -> Message {
+    copy(incoming)
+}
+
 /// When a message expires, where its header says so legibly.
 fn expires(incoming: &Incoming) -> Option<SystemTime> {
     time::read(&incoming.headers, "expires").ok().flatten()

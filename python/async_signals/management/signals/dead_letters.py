@@ -52,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "replay", help="Send them again, each to the queue that it came from, for the receivers that failed."
     )
     _add_choice(replay)
-    discard = actions.add_parser("discard", aliases=["purge"], help="Throw them away, for good.")
+    discard = actions.add_parser("discard", aliases=["purge"], help="Discard them: they are gone.")
     _add_choice(discard)
     discard.add_argument("-y", "--yes", action="store_true", help="Do not ask.")
 
@@ -169,15 +169,15 @@ def _replay(output: Output, app: Celery, look: QueueLook, asked: Namespace) -> N
 def _discard(output: Output, app: Celery, look: QueueLook, asked: Namespace) -> None:
     if not asked.yes:
         if not sys.stdin.isatty():
-            raise CommandError("nobody can be asked here; give --yes to throw these messages away for good")
-        if input("Throw these messages away for good? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise CommandError("nothing was thrown away")
+            raise CommandError("nobody can be asked here; give --yes to discard these messages")
+        if input("Discard these messages? They are gone then. [y/N] ").strip().lower() not in ("y", "yes"):
+            raise CommandError("nothing was discarded")
 
     def discard(page: ScannedPage, number: int, letter: DeadLetter) -> dict[str, Any]:
         page.discard(number)
         return {"id": letter.id, "signal": letter.signal}
 
-    _settle(output, app, look, asked, ("Throwing away", "thrown away"), discard)
+    _settle(output, app, look, asked, ("Discarding", "discarded"), discard)
 
 
 def _settle(
