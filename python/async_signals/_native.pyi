@@ -1,7 +1,7 @@
 """The native half of Async Signals."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, Self, final
+from typing import Any, Literal, Protocol, Self, final
 
 class Observer(Protocol):
     """What a publisher tells that no sender waits for. Called on a thread of its own."""
@@ -171,6 +171,8 @@ class Incoming:
         """What follows because it was taken before and not finished."""
     def failed(self, taken_from: str, failures: list[dict[str, Any]]) -> list[FollowUp]:
         """What follows because receivers failed, each told as `Failure.for_core` does."""
+    def paused(self, taken_from: str) -> tuple[str, FollowUp]:
+        """It, as it waits in the queue of this name for somebody to resume it."""
     def dead_letter(self, taken_from: str, kind: str, reason: str) -> FollowUp:
         """It, as it is put into the dead-letter queue."""
 
@@ -329,7 +331,7 @@ class _Receiver(Protocol):
     def task(self) -> Callable[[Any], None]: ...
     def signal(
         self, name: str, sender: Any, named: dict[str, Any], bare: bool, job: Any, /
-    ) -> list[dict[str, Any]] | tuple[str, str] | None: ...
+    ) -> list[dict[str, Any]] | Literal["paused"] | tuple[str, str] | None: ...
     def escaped(self, error: Exception, /) -> None: ...
 
 @final

@@ -51,6 +51,8 @@ class AsyncSignal(Signal):
         retry: How a worker tries receivers again that failed, for those that do not say:
             ``{"max": 5, "base": 1, "factor": 2, "cap": 3600, "jitter": True, "on": (ConnectionError,)}``.
             Only ``max`` must be given. None: not at all.
+        when_paused: What becomes of sends while the signal or its queue is paused: ``"keep"`` has them wait in a queue,
+            ``"refuse"`` raises SignalNotSent; the setting's if None.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class AsyncSignal(Signal):
         expires: float | None = None,
         on_missing: str = "raise",
         retry: Mapping[str, Any] | None = None,
+        when_paused: str | None = None,
     ) -> None:
         super().__init__(use_caching=use_caching)
         self.retry = retries.read(retry)
@@ -85,6 +88,7 @@ class AsyncSignal(Signal):
         self.on_missing: OnMissing = _one_of("on_missing", on_missing, _ON_MISSING)
         self.durability = None if durability is None else _durability(durability)
         self.on_commit = on_commit
+        self.when_paused = None if when_paused is None else _one_of("when_paused", when_paused, settings.WHEN_PAUSED)
         self._name = name
         self._definition = names.Definition.of_caller(self)
         self._plans: dict[Any, SendPlan] = {}

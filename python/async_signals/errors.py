@@ -29,7 +29,7 @@ class SignalNotSent(_OperationalError):
         code: Why, as a word: ``deadline``, ``buffer_full``, ``unreachable``,
             ``authentication``, ``tls``, ``blocked``, ``unroutable``,
             ``precondition_failed``, ``access_refused``, ``queue_full``, ``queue_missing``,
-            ``out_of_memory``, ``refused``, ``closed`` or ``celery``.
+            ``out_of_memory``, ``refused``, ``paused``, ``closed`` or ``celery``.
         may_have_arrived: Whether the broker may have it all the same: the
             connection broke, or time ran out, before it could say so.
     """

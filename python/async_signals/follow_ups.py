@@ -135,6 +135,12 @@ class TaskMessage:
                     follow_up.reason,
                 )
 
+    def set_aside(self) -> str:
+        """Moves it to where paused messages wait, and returns that queue's name."""
+        queue, follow_up = self.incoming.paused(self._taken_from)
+        self._publish_to(queue, {}, follow_up)
+        return queue
+
     def dead_letter(self, kind: str, reason: str) -> NoReturn:
         """Puts it into the dead-letter queue with the reason, and ends the task."""
         self._end_as_dead_letter(self.incoming.dead_letter(self._taken_from, kind, reason))
@@ -157,6 +163,10 @@ class TaskMessage:
                 logger.error("Message %s is rejected: %s", self._id, follow_up.reason)
                 return False
             queue, arguments = dead_letters, bounds(settings.get())
+        self._publish_to(queue, arguments, follow_up)
+        return True
+
+    def _publish_to(self, queue: str, arguments: dict[str, Any] | None, follow_up: FollowUp) -> None:
         try:
             if self._unencodable is not None:
                 raise self._unencodable
@@ -173,7 +183,6 @@ class TaskMessage:
             logger.exception("Message %s could not be put into %s", self._id, queue)
             time.sleep(_PAUSE)
             raise Reject(error, requeue=True) from error
-        return True
 
 
 def publish(app: Celery, queue: str, arguments: dict[str, Any] | None, follow_up: FollowUp) -> None:

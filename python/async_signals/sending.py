@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.dispatch import Signal
 
-from . import _native, compat, interceptors, propagation, publishing, routing, settings, transactions
+from . import _native, compat, interceptors, pauses, propagation, publishing, routing, settings, transactions
 from .errors import DuplicateSignalName, NoWireName, SignalNotSent
 from .interceptors import active as _interceptors
 from .publishing import failure_reports
@@ -57,6 +57,8 @@ def send(signal: AsyncSignal, sender: Any, named: dict[str, Any], options: dict[
         _warn_not_configured()
         method = Signal.send_robust if robust else Signal.send
         return Sent(method(signal, sender, **named))
+    if plan.may_refuse and recorder is None:
+        pauses.refuse(signal, plan, options)
     on_commit = options.get("on_commit")
     if plan.on_commit if on_commit is None else on_commit:
         connection = transactions.pending(sender, named, options.get("database"))
@@ -102,6 +104,9 @@ async def asend(signal: AsyncSignal, sender: Any, named: dict[str, Any], options
         _warn_not_configured()
         method = Signal.asend_robust if robust else Signal.asend
         return Sent(await method(signal, sender, **named))
+    if plan.may_refuse and recorder is None:
+        await pauses.aknow()
+        pauses.refuse(signal, plan, options)
     pending = PendingSend(plan, signal, sender, named, options, recorder)
     if plan.eager:
         from asgiref.sync import sync_to_async

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 DURABILITIES = ("confirmed", "background")
+WHEN_PAUSED = ("keep", "refuse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Settings:
     once_max_age: float = 7 * 24 * 3600.0
     #: Whether signals of a transaction wait for its commit.
     on_commit: bool = True
+    #: Whether signals are sent and run; False: every signal is paused.
+    enabled: bool = True
+    #: What becomes of sends of a paused signal: "keep", a queue keeps them; "refuse", each raises SignalNotSent.
+    when_paused: str = "keep"
     #: Called with (signal, id, exception) for each signal that was accepted but could not be sent later on.
     on_failure: Callable[[Any, str, BaseException], None] | str | None = None
 
@@ -52,6 +57,12 @@ class Settings:
             raise ImproperlyConfigured(
                 f"ASYNC_SIGNALS['durability'] is {self.durability!r}; use one of {', '.join(map(repr, DURABILITIES))}"
             )
+        if self.when_paused not in WHEN_PAUSED:
+            raise ImproperlyConfigured(
+                f"ASYNC_SIGNALS['when_paused'] is {self.when_paused!r}; use one of {', '.join(map(repr, WHEN_PAUSED))}"
+            )
+        if not isinstance(self.enabled, bool):
+            raise ImproperlyConfigured(f"ASYNC_SIGNALS['enabled'] is {self.enabled!r}; use True or False")
         for name in ("publish_timeout", "buffer_size", "max_message_size", "max_deliveries", "once_max_age"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:

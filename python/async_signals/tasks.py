@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery, Task, shared_task
 
-from . import follow_ups, names, propagation, references, transactions
+from . import follow_ups, names, pauses, propagation, references, transactions
 from .delivery import Delivery
 from .errors import DeadLettered, ReceiversFailed
 from .failures import summary
@@ -66,6 +66,10 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         message.requeue()
         return
     known = names.find(str(signal))
+    paused = pauses.current()
+    if paused and paused.covers(signal if known is None else known.name, message.queue):
+        logger.info("Signal %s[%s] is paused, and waits in %s", signal, self.request.id, message.set_aside())
+        return
     if known is None:
         message.dead_letter("UnknownSignal", f"this worker has no signal {signal!r}")
     incoming = message.incoming

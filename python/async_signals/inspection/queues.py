@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
-from async_signals import settings
+from django.apps import apps
+
+from async_signals import pauses, settings
 from async_signals._native import QueueBrowser
 from async_signals.errors import SignalNotSent
 from async_signals.publishing.broker import broker_options
@@ -35,6 +37,8 @@ class QueueInfo:
         signals: The names of the signals that go there.
         dead_letter_queue: Where its dead letters go; None: they are rejected.
         dead_letters: How many lie there; None where the broker does not tell.
+        is_paused: Whether it is paused; None where nobody can tell.
+        paused_messages: How many wait in ``<name>.paused`` until they are resumed; None where the broker does not tell.
         error: Why the broker told nothing of it; None: it did.
     """
 
@@ -47,6 +51,8 @@ class QueueInfo:
     signals: tuple[str, ...]
     dead_letter_queue: str | None
     dead_letters: int | None
+    is_paused: bool | None
+    paused_messages: int | None
     error: str | None = None
 
 
@@ -123,15 +129,16 @@ def queues(app: Celery, look: QueueLook) -> Iterator[QueueInfo]:
     """
     by_queue = signals_by_queue(app)
     now = time.time()
+    paused = _paused_queues()
     for name in named_queues(app):
         dead = settings.get().dead_letter_queue(name)
         told: dict[str, Any] | None = None
-        waiting: int | None = None
+        waiting = aside = None
         failure: str | None = None
         try:
             told = look.depth(name)
-            below = None if dead is None else look.depth(dead)
-            waiting = 0 if below is None else below["ready"]
+            waiting = 0 if dead is None else _ready(look, dead)
+            aside = _ready(look, paused_queue(name))
         except SignalNotSent as error:
             failure = str(error)
         sent_at = None if told is None else told["oldest"]
@@ -145,5 +152,29 @@ def queues(app: Celery, look: QueueLook) -> Iterator[QueueInfo]:
             signals=tuple(by_queue.get(name, ())),
             dead_letter_queue=dead,
             dead_letters=waiting,
+            is_paused=None if paused is None else name in paused,
+            paused_messages=aside,
             error=failure,
         )
+
+
+def _ready(look: QueueLook, queue: str) -> int:
+    depth = look.depth(queue)
+    return 0 if depth is None else int(depth["ready"])
+
+
+def _paused_queues() -> frozenset[str] | None:
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db import DatabaseError
+
+    if not apps.is_installed("async_signals"):
+        return frozenset()
+    try:
+        return pauses.look().queues
+    except (DatabaseError, ImproperlyConfigured):
+        return None
+
+
+def paused_queue(queue: str) -> str:
+    """Where messages of a queue wait that workers have put aside, since their signal or their queue is paused."""
+    return f"{queue}.paused"

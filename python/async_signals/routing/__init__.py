@@ -47,6 +47,7 @@ class SendPlan:
         eager: Whether receivers run here all the same (``task_always_eager``).
         durability: The signal's, else the settings'.
         on_commit: Whether a send in a transaction waits for the commit: the signal's, else the settings'.
+        may_refuse: Whether sends are refused while the signal is paused: the signal's when_paused, else the settings'.
         publisher: The app's native publisher; None: the core does not speak to the broker, and Celery's own producer
             publishes.
         template: What makes each message, where they all look alike; None: each goes through Celery's ``apply_async``.
@@ -59,10 +60,12 @@ class SendPlan:
         "_generation",
         "_is_observed",
         "_publish",
+        "_queue",
         "_send_task",
         "app",
         "durability",
         "eager",
+        "may_refuse",
         "name",
         "on_commit",
         "publisher",
@@ -74,6 +77,8 @@ class SendPlan:
         defaults = settings.get()
         self.durability: str = signal.durability or defaults.durability
         self.on_commit: bool = defaults.on_commit if signal.on_commit is None else signal.on_commit
+        self.may_refuse = (signal.when_paused or defaults.when_paused) == "refuse"
+        self._queue: str | None = None
         self.app: Celery | None = find_app()
         self.eager = False
         self.publisher: Publisher | None = None
@@ -116,6 +121,14 @@ class SendPlan:
                 )
             )
         )
+
+    def queue_of(self, signal: AsyncSignal) -> str | None:
+        """The queue that Celery's router has for the signal; None where only a send would tell."""
+        if self._queue is None and self.app is not None:
+            from async_signals.inspection.routes import Routes
+
+            self._queue = Routes(self.app).queue_of(signal)
+        return self._queue
 
     def _is_still_observed(self) -> bool:
         from .producer import is_observed

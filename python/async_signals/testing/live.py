@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from async_signals import (
     _native,
     follow_ups,
+    pauses,
     propagation,
     publishing,
     routing,
@@ -310,6 +311,8 @@ def live_worker(*, queues: Iterable[str] = (), threads: int = 1) -> Iterator[Liv
         counter = MessageCounter(path)
         stack.callback(counter.close)
         worker = _make_worker(app, counter, queues, threads)
+        pauses.tell(pauses.Paused())  # what is paused elsewhere runs in a test
+        stack.callback(pauses.tell, None)
         propagation.failure_listeners.append(worker.failed)
         stack.callback(propagation.failure_listeners.remove, worker.failed)
         stack.callback(worker._connections.put_back)

@@ -10,10 +10,11 @@ from typing import Any
 import click
 from celery import Celery, platforms
 from celery.utils.nodenames import worker_direct
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from kombu.serialization import prepare_accept_content
 
-from async_signals import routing
+from async_signals import pauses, routing
 from async_signals.errors import BrokerMisconfigured
 from async_signals.publishing.broker import broker_options
 from async_signals.routing import NotNative
@@ -96,9 +97,11 @@ class Program:
 
         supervisor.on_ready = ready
         supervisor.on_stopping = lifecycle.shutting_down
+        watch = _watch_pauses(supervisor, reports)
         try:
             return supervisor.run()
         finally:
+            watch.close()
             monitor.stop()
             lifecycle.ended()
 
@@ -141,6 +144,22 @@ class Program:
         except (BrokerMisconfigured, ImproperlyConfigured) as error:
             raise Refused(str(error)) from None
         return Plan(app=app, options=options, lifecycle=lifecycle, broker=broker, queues=queues)
+
+
+def _watch_pauses(supervisor: Supervisor, reports: Reports) -> pauses.Watch:
+    """Has the processes know what is paused, from before the first one is started."""
+
+    def obey(paused: pauses.Paused) -> None:
+        # What a process is forked with, and what those are told that are there.
+        pauses.tell(pauses.Paused(signals=paused.signals))
+        reports.ask({"paused": sorted(paused.signals)})
+        supervisor.pause(paused.queues)
+
+    watch = pauses.Watch(obey, always=True)
+    pauses.tell(pauses.Paused())
+    if apps.is_installed("async_signals"):
+        watch.current()
+    return watch
 
 
 def _redirect(stdout: Any, stderr: Any) -> None:

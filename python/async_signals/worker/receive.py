@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from async_signals import names, propagation
+from async_signals import names, pauses, propagation
 from async_signals.delivery import LazyDelivery
 from async_signals.failures import Failure, summary
 from async_signals.references import MissingRow, UnresolvableReference
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("async_signals.worker")
 
-#: What it says of a message: all ran; some failed; or it cannot be run here: a word for programs, and a sentence.
-Outcome = None | list[dict[str, Any]] | tuple[str, str]
+#: What it says of a message: all ran; some failed; it is paused; or it cannot be run here: a word for programs, and a
+#: sentence.
+Outcome = None | list[dict[str, Any]] | Literal["paused"] | tuple[str, str]
 
 
 class Receiver:
@@ -52,6 +53,10 @@ class Receiver:
             bare: Whether sender and arguments hold no references.
         """
         known = names.find(name)
+        paused = pauses.current()
+        if paused and paused.covers(name if known is None else known.name, None):
+            logger.info("Signal %s[%s] is paused, and waits in %s.paused", name, job.id, job.own_queue)
+            return "paused"
         if known is None:
             return "UnknownSignal", f"this worker has no signal {name!r}"
         only = job.receivers

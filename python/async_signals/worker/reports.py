@@ -20,6 +20,7 @@ from typing import Any, Protocol, cast
 from celery import Celery
 from celery.worker import state
 
+from async_signals import pauses
 from async_signals.routing import TASK
 
 from .events import Events
@@ -43,7 +44,7 @@ class Counting(Protocol):
 
 
 class Reports:
-    """The parent's ends of the pipes. Questions are asked by one thread."""
+    """The parent's ends of the pipes. Any thread may ask, one at a time."""
 
     def __init__(self) -> None:
         self._ends: dict[int, Connection] = {}
@@ -83,7 +84,8 @@ class Reports:
         """Asks all processes, and returns what each has said last.
 
         Arguments:
-            question: What they are to know: `clock`, Celery's logical clock; `events`, whether task events are wanted.
+            question: What they are to know, as far as it is given: `clock`, Celery's logical clock; `events`, whether
+                task events are wanted; `paused`, the names of the signals that are.
             timeout: How long to wait for answers, in seconds.
         """
         with self._lock:
@@ -144,8 +146,12 @@ class Answers:
         with suppress(OSError, EOFError):
             while True:
                 question = json.loads(self._connection.recv_bytes())
-                self._events.wanted = question["events"]
-                self._app.clock.adjust(question["clock"])
+                if "events" in question:
+                    self._events.wanted = question["events"]
+                if "clock" in question:
+                    self._app.clock.adjust(question["clock"])
+                if "paused" in question:
+                    pauses.tell(pauses.Paused(signals=frozenset(question["paused"])))
                 answer = {"pid": os.getpid(), **self._report()}
                 self._connection.send_bytes(json.dumps(answer, default=repr).encode())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -93,6 +94,9 @@ class Supervisor:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_stopping: Callable[[str, str, int], None] = lambda _signal, _how, _code: None
         self._plan = plan
+        #: The names of queues that are paused, and the queues that are read.
+        self._paused: frozenset[str] = frozenset()
+        self._queues = plan.queues
         self._reports = reports
         self._slots = [_Slot(number + 1) for number in range(plan.options.concurrency)]
         self._selector = selectors.DefaultSelector()
@@ -126,6 +130,12 @@ class Supervisor:
         self._came.append(signal.SIGTERM)
         self._wake()
 
+    def pause(self, queues: frozenset[str]) -> None:
+        """Has these queues of the worker's wait, and only these, from now on."""
+        if queues != self._paused:
+            self._paused = queues
+            self._wake()
+
     # Its own life, in the main thread.
 
     def run(self) -> int:
@@ -135,6 +145,7 @@ class Supervisor:
         self._selector.register(self._woken, selectors.EVENT_READ)
         with self._signals():
             while True:
+                self._change_queues()
                 self._start_missing()
                 if self._stopping and not self._processes():
                     return self._exit_code
@@ -144,7 +155,7 @@ class Supervisor:
                 self._greet()
 
     def _start_missing(self) -> None:
-        if self._stopping:
+        if self._stopping or not self._queues:
             return
         now = time.monotonic()
         for slot in self._slots if self._proven else self._slots[:1]:
@@ -163,7 +174,8 @@ class Supervisor:
             code = 1
             try:
                 self._let_go(control, status)
-                code = Child(self._plan, number, hears, tells, answers, not self._proven).run()
+                plan = dataclasses.replace(self._plan, queues=self._queues)
+                code = Child(plan, number, hears, tells, answers, not self._proven).run()
             except BaseException:
                 logger.exception("A process could not be started")
             finally:
@@ -183,6 +195,23 @@ class Supervisor:
         for process in self._processes():
             process.close()
         self._reports.abandon()
+
+    def _unpaused_queues(self) -> list[dict[str, Any]]:
+        return [queue for queue in self._plan.queues if queue["name"] not in self._paused]
+
+    def _change_queues(self) -> None:
+        """Replaces the processes when queues were paused or resumed."""
+        queues = self._unpaused_queues()
+        if queues == self._queues or self._stopping:
+            return
+        before, after = ({queue["name"] for queue in found} for found in (self._queues, queues))
+        self._queues = queues
+        for name in sorted(before - after):
+            logger.warning("Queue %s is paused: its messages stay in it", name)
+        for name in sorted(after - before):
+            logger.warning("Queue %s is resumed", name)
+        for process in self._processes():
+            process.say(b"t")
 
     def _wait(self) -> None:
         moments = [slot.brake.free_at for slot in self._slots if slot.process is None and not self._stopping]
@@ -246,6 +275,10 @@ class Supervisor:
         if self._is_ready or self._stopping:
             return
         processes = self._processes()
+        if not self._queues:
+            self._is_ready = True  # all of them are paused
+            self.on_ready()
+            return
         self._proven = self._proven or any(process.connected for process in processes)
         if len(processes) == len(self._slots) and all(process.connected for process in processes):
             self._is_ready = True

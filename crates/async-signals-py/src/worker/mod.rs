@@ -170,7 +170,7 @@ impl Worker {
     ///
     /// `receiver.signal(name, sender, named, bare, job)` calls the receivers of a
     /// signal (`bare`: sender and arguments hold no references) and returns None,
-    /// a list of failures, or `(kind, reason)` for what cannot be run here; `receiver.task(job)` runs anything else and
+    /// a list of failures, `"paused"`, or `(kind, reason)` for what cannot be run here; `receiver.task(job)` runs anything else and
     /// settles it; signals go there too while `receiver.wants_signals` holds.
     /// `receiver.escaped(error)` is told of exceptions that no receiver is to
     /// blame for. What is no Exception ends the process, and is raised.

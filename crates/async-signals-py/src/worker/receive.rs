@@ -170,7 +170,7 @@ impl Drop for Receiving<'_, '_> {
     }
 }
 
-/// What a receiver has said: None, a list of failures, or why it cannot be run here.
+/// What a receiver has said: None, a list of failures, "paused", or why it cannot be run here.
 fn outcome(said: &Bound<'_, PyAny>) -> PyResult<Outcome> {
     if said.is_none() {
         return Ok(Outcome::Done);
@@ -179,6 +179,9 @@ fn outcome(said: &Bound<'_, PyAny>) -> PyResult<Outcome> {
         let failures = failures.iter().map(|failure| convert::to_core(failure.cast()?, "failure"));
         let failures: Vec<Failure> = failures.collect::<PyResult<_>>()?;
         return Ok(if failures.is_empty() { Outcome::Done } else { Outcome::Failed(failures) });
+    }
+    if said.cast::<PyString>().is_ok_and(|word| word == "paused") {
+        return Ok(Outcome::Paused);
     }
     let (kind, reason): (String, String) = said.cast::<PyTuple>()?.extract()?;
     Ok(Outcome::Unfit { kind: kind.into(), reason })

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use thiserror::Error;
@@ -212,7 +212,7 @@ impl DeadLetterQueue {
         if &*incoming.properties.content_type == "application/octet-stream" {
             return Err(ReplayError::NoMessage);
         }
-        let (queue, message) = follow::replayed(incoming);
+        let (queue, message) = follow::replayed(incoming, SystemTime::now());
         publisher.send(Outgoing { route: straight_to(&queue), message }, Some(self.patience))?.await?;
         self.settle(letter).await.map_err(ReplayError::StillThere)?;
         Ok(queue)

@@ -184,6 +184,28 @@ pub fn parked(incoming: &Incoming, queue: &str, kind: &str, reason: &str, now: S
     Parking { kind, reason, ..Parking::of(incoming) }.message(incoming, queue, now)
 }
 
+/// The word that tells a message that was [paused] from dead letters.
+const PAUSED: &str = "Paused";
+
+/// The queue where messages of a queue wait that were [paused].
+pub fn paused_queue(queue: &str) -> String {
+    format!("{queue}.paused")
+}
+
+/// The message as it waits in the [`paused_queue`] of its own queue, until it is [replayed]: nothing has happened, and
+/// it does not expire there unseen.
+pub fn paused(incoming: &Incoming, queue: &str, now: SystemTime) -> Message {
+    let queue = own_queue(incoming, queue);
+    let mut message = copy(incoming);
+    never_expires(&mut message);
+    message.properties.delivery_mode = 2;
+    change(&mut message, |ours| {
+        ours.insert("parked".to_owned(), parked_header(PAUSED, "its signal or its queue is paused", &queue, now));
+        ours.insert("queue".to_owned(), queue.into());
+    });
+    message
+}
+
 /// Why a message lies in the dead-letter queue: a word for programs, and a sentence for people.
 pub fn why_parked(message: &Message) -> Option<(&str, &str)> {
     let Headers::Raw(headers) = &message.headers else { return None };
@@ -215,12 +237,18 @@ pub fn parked_bytes(raw: &[u8], queue: &str, reason: &str, now: SystemTime) -> M
 
 /// What a replay of a parked message publishes, and the queue it goes to: as it
 /// was when it was sent, except that it is only for the receivers that it was
-/// parked for and no longer expires. Somebody wants it to run.
-pub fn replayed(incoming: &Incoming) -> (String, Message) {
+/// parked for and no longer expires. Somebody wants it to run. One that was [paused] goes on where it was.
+pub fn replayed(incoming: &Incoming, now: SystemTime) -> (String, Message) {
     let ours = Ours::of(&incoming.headers);
-    let parked_from = || ours.parked.as_ref()?.get("queue")?.as_str().map(str::to_owned);
+    let parked = |name: &str| ours.parked.as_ref()?.get(name)?.as_str();
+    let parked_from = || parked("queue").map(str::to_owned);
     let queue = ours.queue.clone().or_else(parked_from).unwrap_or_else(|| incoming.routing_key.clone());
     let mut message = copy(incoming);
+    if parked("kind") == Some(PAUSED) {
+        keep_expiry(&mut message, incoming, now);
+        change(&mut message, |ours| drop(ours.shift_remove("parked")));
+        return (queue, message);
+    }
     never_expires(&mut message);
     if let Headers::Raw(headers) = &mut message.headers {
         if headers.contains_key("retries") {

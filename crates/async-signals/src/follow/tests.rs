@@ -245,7 +245,7 @@ mod parking {
             routing_key: "orders.dead".to_owned(),
             body: parked.body.clone(),
         };
-        let (queue, next) = replayed(&taken);
+        let (queue, next) = replayed(&taken, now());
         assert_eq!(queue, "orders");
         assert_eq!(ours(&next), &json!({"queue": "orders", "receivers": ["a"]}));
         assert_eq!((&headers(&next)["retries"], &headers(&next)["expires"]), (&json!(0), &Value::Null));
@@ -287,6 +287,22 @@ fn garbage() -> impl Strategy<Value = Map<String, Value>> {
     })
 }
 
+#[test]
+fn what_was_paused_goes_on_where_it_was() {
+    let mut incoming = sent(json!({"queue": "web", "attempt": 3, "receivers": ["a"]}));
+    incoming.headers.insert("expires".to_owned(), time::iso(now() + Duration::from_secs(60)).into());
+    incoming.properties.expiration_ms = Some(60_000);
+    let waiting = paused(&incoming, "celery", now());
+    assert_eq!(why_parked(&waiting).map(|why| why.0), Some("Paused"));
+    assert_eq!((paused_queue("web"), waiting.properties.expiration_ms), ("web.paused".to_owned(), None));
+    let waiting = Incoming { headers: headers(&waiting).clone().into(), ..incoming.clone() };
+    let (queue, again) = replayed(&waiting, now() + Duration::from_secs(20));
+    assert_eq!((queue.as_str(), again.properties.expiration_ms), ("web", Some(40_000)));
+    let ours = Ours::of(headers(&again));
+    assert_eq!((ours.attempt, ours.receivers, ours.parked), (3, Some(vec!["a".to_owned()]), None));
+    assert_eq!(headers(&again)["expires"], incoming.headers["expires"]);
+}
+
 proptest! {
     #[test]
     fn no_headers_make_it_panic(
@@ -309,7 +325,7 @@ proptest! {
         prop_assert_eq!(named, vec![vec!["a".to_owned()], vec!["c".to_owned()]]);
         delivered_before(&incoming, "celery", most, now);
         parked(&incoming, "celery", "Kind", "reason", now);
-        let (_, again) = replayed(&incoming);
+        let (_, again) = replayed(&incoming, now);
         prop_assert!(Ours::of(headers(&again)).parked.is_none());
         prop_assert_eq!(Ours::of(headers(&again)).attempt, 1);
     }

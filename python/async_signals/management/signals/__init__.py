@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any, Protocol
 
-from . import dead_letters, doctor, graph, listing, queues, tail, worker
+from . import dead_letters, doctor, graph, listing, pause, queues, resume, tail, worker
 from .output import Output
 
 
@@ -27,6 +27,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "tail": tail,
     "doctor": doctor,
     "dead": dead_letters,
+    "pause": pause,
+    "resume": resume,
     "graph": graph,
     "worker": worker,
 }

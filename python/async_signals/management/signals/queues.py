@@ -32,13 +32,13 @@ def run(output: Output, *, as_json: bool, **_: Any) -> None:
             for queue in found:
                 output.json(dataclasses.asdict(queue))
             return
-        headings = ("QUEUE", "READY", "IN FLIGHT", "CONSUMERS", "OLDEST", "DEAD", "SIGNALS")
+        headings = ("QUEUE", "READY", "IN FLIGHT", "CONSUMERS", "OLDEST", "DEAD", "PAUSED", "SIGNALS")
         output.table(headings, map(_row, found), "No queues")
 
 
 def _row(queue: QueueInfo) -> tuple[Any, ...]:
     if queue.error is not None:
-        return queue.name, None, None, None, None, None, queue.error
+        return queue.name, None, None, None, None, None, None, queue.error
     return (
         queue.name,
         queue.ready if queue.exists else "not there yet",
@@ -46,8 +46,16 @@ def _row(queue: QueueInfo) -> tuple[Any, ...]:
         queue.consumers,
         None if queue.oldest is None else duration(queue.oldest),
         queue.dead_letters,
+        _paused(queue),
         some_of(queue.signals) or None,
     )
+
+
+def _paused(queue: QueueInfo) -> str | None:
+    """Whether it is paused, and how many messages were put aside."""
+    if queue.is_paused:
+        return f"yes, {queue.paused_messages:,} aside" if queue.paused_messages else "yes"
+    return f"{queue.paused_messages:,}" if queue.paused_messages else None
 
 
 def duration(seconds: float) -> str:

@@ -38,6 +38,7 @@ impl Loop {
                 let message = follow::parked(&incoming, &queue, &kind, &reason, SystemTime::now());
                 self.park(tag, follow::own_queue(&incoming, &queue).into(), message);
             }
+            End::Ran(Outcome::Paused) => self.set_aside(tag, queue, &incoming),
             End::Expired => self.expire(tag, &incoming),
             End::NotBegun if self.has(tag) => self.release(tag, queue, &incoming),
             End::Ran(Outcome::Unfinished) | End::NotBegun => self.give_back(tag, queue, incoming),
@@ -59,6 +60,13 @@ impl Loop {
         });
         let outgoing = outgoing.collect();
         self.follow(tag, queue, outgoing);
+    }
+
+    /// Waits elsewhere, so that what comes behind it can run.
+    fn set_aside(&mut self, tag: Tag, queue: Arc<str>, incoming: &Incoming) {
+        let message = follow::paused(incoming, &queue, SystemTime::now());
+        let name = follow::paused_queue(&follow::own_queue(incoming, &queue));
+        self.follow(tag, queue, vec![(to_declared(&name, serde_json::Map::new(), message), Notice::None)]);
     }
 
     /// Too late to begin.
@@ -122,7 +130,7 @@ impl Loop {
         };
         let name = dead.of(queue);
         let notice = Notice::Parked { queue: name.clone(), kind: kind.to_owned(), reason: reason.to_owned() };
-        Some((to_dead(&name, dead.arguments.clone(), message), notice))
+        Some((to_declared(&name, dead.arguments.clone(), message), notice))
     }
 
     pub(super) fn acknowledge(&mut self, tag: Tag) {
@@ -139,7 +147,8 @@ pub(super) fn to_queue(queue: &str, message: Message) -> Outgoing {
     Outgoing { route: Arc::new(route), message }
 }
 
-fn to_dead(name: &str, arguments: serde_json::Map<String, serde_json::Value>, message: Message) -> Outgoing {
+/// To a queue that is declared, if it is not there.
+fn to_declared(name: &str, arguments: serde_json::Map<String, serde_json::Value>, message: Message) -> Outgoing {
     let mut route = Route::to_queue(name);
     route.declare = vec![Queue { arguments, ..Queue::direct(name) }];
     Outgoing { route: Arc::new(route), message }
