@@ -196,7 +196,7 @@ class TestEnabled:
         with project.our_worker() as worker:
             worker.process.wait_for("is paused, and waits in celery.paused")
         assert project.queues() == {"celery.paused": 1}
-        done = project.python("-m", "manage", "signals", "resume", "--all", env={"ON": "1"})
+        done = project.python("-m", "manage", "signals", "resume", env={"ON": "1"})
         assert "1 sent on" in done.stdout
         assert project.queues() == {"celery": 1}
 
@@ -215,10 +215,24 @@ class TestCommand:
         assert "no signal and no queue 'shop.gone'" in signals(embedded, "pause", "celery", "shop.gone", code=1)
         assert paused(embedded) == []
         assert "not paused: celery" in signals(embedded, "resume", "celery", code=1)
-        assert "say which ones" in signals(embedded, "resume", code=2)
+        assert "either names or --all" in signals(embedded, "resume", "celery", "--all", code=2)
         signals(embedded, "pause", "--queue", "celery", "elsewhere")
         assert "was paused already" in signals(embedded, "pause", "celery")
         assert signals(embedded, "pause").split()[:5] == ["KIND", "NAME", "SINCE", "BY", "REASON"]
 
     def test_without_a_table_it_says_what_to_do(self, make_project: MakeProject, sqlite_broker: Broker) -> None:
         assert "run manage.py migrate" in signals(make_project(sqlite_broker), "pause", "celery", code=1)
+
+
+def test_the_doctor_names_what_is_paused(embedded: Project) -> None:
+    embedded.migrate()
+    signals(embedded, "pause", MINE, "high_priority", "--reason", "mails twice")
+    send(embedded, "my_signal", 1)
+    with embedded.our_worker() as worker:
+        worker.process.wait_for("is paused, and waits in celery.paused")
+    done = embedded.python("-m", "manage", "signals", "doctor", "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    told = "\n".join(f"{each['text']} -> {each['cure']}" for each in found if each["what"] == "paused")
+    assert f"signal {MINE} is paused since" in told
+    assert ": mails twice -> manage.py signals resume --queue high_priority" in told
+    assert "1 message waits in celery.paused -> " in told

@@ -7,6 +7,7 @@ and a database that is gone holds nothing up.
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import logging
 import os
@@ -122,7 +123,8 @@ class Watch:
             if self._thread is None:
                 self._answered.clear()
                 self._thread = threading.Thread(target=self._run, name="async-signals-pauses", daemon=True)
-                self._thread.start()
+                # Nothing of whoever happens to ask first: tracers take a thread's work for part of its starter's.
+                contextvars.Context().run(self._thread.start)
 
     def _run(self) -> None:
         while True:

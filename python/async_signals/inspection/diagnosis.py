@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from django.core import checks as django_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 
-from async_signals import _native, propagation, routing
+from async_signals import _native, pauses, propagation, routing, settings
 from async_signals.errors import BrokerMisconfigured, SignalNotSent
 from async_signals.publishing.broker import broker_options
 from async_signals.routing import NotNative
 
 from .dead_letters import DeadLetterQueue, dead_letter_queues
-from .queues import QueueInfo, QueueLook, queues
+from .pauses import waiting
+from .queues import QueueInfo, QueueLook, paused_queue, queues
 from .routes import Routes
 from .signals import signals_by_queue, some_of
 from .workers import WorkerInfo, workers
@@ -120,6 +122,7 @@ def _all() -> Iterator[Finding]:
             yield from _guarded("broker", _broker(app, look))
             yield from _tell(warnings)
             yield from _guarded("queues", _queues(app, look))
+            yield from _guarded("paused", _paused(app, look))
             yield from _guarded("workers", _workers(app))
             yield from _guarded("dead letters", _dead_letters(app, look))
             yield from _tell(warnings)
@@ -318,6 +321,8 @@ def _declarations(app: Celery, names: list[str]) -> Iterator[Finding]:
 def _queue(queue: QueueInfo) -> Iterator[Finding]:
     if queue.error is not None:
         yield Finding("error", "queues", f"queue {queue.name}: {queue.error}", _CURES["access_refused"])
+    if queue.is_paused:
+        return
     if queue.signals and queue.consumers == 0 and queue.ready:
         yield Finding(
             "error",
@@ -331,6 +336,32 @@ def _queue(queue: QueueInfo) -> Iterator[Finding]:
             "queues",
             f"{_messages(queue)} in queue {queue.name}, the next one for {queue.oldest:,.0f} s already",
             "Start more workers for it, or find out what they wait for: celery -A … inspect active.",
+        )
+
+
+def _paused(app: Celery, look: QueueLook) -> Iterator[Finding]:
+    if not settings.get().enabled:
+        yield Finding(
+            "warning",
+            "paused",
+            "ASYNC_SIGNALS['enabled'] is False: no receiver of any signal runs",
+            "Take it out, and then: manage.py signals resume",
+        )
+    with suppress(DatabaseError, ImproperlyConfigured):  # without a table nothing is
+        for pause in pauses.pauses():
+            why = f": {pause.reason}" if pause.reason else ""
+            yield Finding(
+                "warning",
+                "paused",
+                f"{pause} is paused since {pause.at:%Y-%m-%d %H:%M %Z} by {pause.by or '?'}{why}",
+                f"manage.py signals resume --{pause.kind} {pause.name}",
+            )
+    for queue, count in waiting(app, look).items():
+        yield Finding(
+            "warning",
+            "paused",
+            f"{count:,} {'message waits' if count == 1 else 'messages wait'} in {paused_queue(queue)}",
+            "What is paused no longer goes on with: manage.py signals resume",
         )
 
 

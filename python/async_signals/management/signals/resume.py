@@ -35,20 +35,23 @@ _MOST_REASONS = 10
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Adds what it takes."""
-    parser.add_argument("names", nargs="*", metavar="name", help="Signals or queues.")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help="Signals or queues; without any, send on what is paused no longer."
+    )
     add_kind(parser)
-    parser.add_argument("--all", action="store_true", dest="every", help="All that is paused, and all that has waited.")
+    parser.add_argument("--all", action="store_true", dest="every", help="All that is paused.")
     parser.add_argument("--json", action="store_true", dest="as_json", help="Print JSON, one message a line.")
 
 
 def run(output: Output, *, names: list[str], kind: str | None, every: bool, as_json: bool, **_: Any) -> None:
     """Resumes, and sends on."""
-    if bool(names) == every:
-        raise CommandError("say which ones: names, or --all", returncode=2)
+    if names and every:
+        raise CommandError("either names or --all", returncode=2)
     app = the_app()
     load_modules(app, output)
     try:
-        _end(output, names, kind, as_json)
+        if names or every:
+            _end(output, names, kind, as_json)
         paused = pauses.look() if settings.get().enabled else pauses.Paused(everything=True)
     except (DatabaseError, ImproperlyConfigured) as error:
         raise refusal(error) from error
