@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +18,9 @@ from .output import Output
 
 if TYPE_CHECKING:
     from celery import Celery
+
+#: Celery's own variable: with it a worker starts without Django's checks.
+_SKIP_CHECKS = "CELERY_SKIP_CHECKS"
 
 
 def find_app() -> Celery | None:
@@ -41,9 +47,24 @@ def load_modules(app: Celery | None, output: Output) -> None:
     if app is None:
         return
     try:
-        app.loader.import_default_modules()
+        with _without_checks():
+            app.loader.import_default_modules()
     except Exception as error:
         output.note(f"A worker could not start: its modules do not load ({type(error).__name__}: {error})")
+
+
+@contextmanager
+def _without_checks() -> Iterator[None]:
+    """Celery runs Django's checks as it imports modules: a third of the time that a listing takes."""
+    before = os.environ.get(_SKIP_CHECKS)
+    os.environ[_SKIP_CHECKS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SKIP_CHECKS]
+        else:
+            os.environ[_SKIP_CHECKS] = before
 
 
 def look_at(app: Celery) -> QueueLook:
