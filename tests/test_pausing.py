@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from servers.worker import KINDS, Kind
 #: A signal that is refused while it is paused, in a module of the project's own.
 REFUSING = """
 from async_signals import AsyncSignal
-urgent = AsyncSignal(name="shop.urgent", when_paused="refuse")
+urgent = AsyncSignal(name="shop.urgent", aliases=["shop.formerly"], when_paused="refuse")
 on_high_priority = AsyncSignal(name="shop.high", when_paused="refuse", queue="high_priority")
 
 def outcome(send, *arguments, **named):
@@ -49,6 +51,17 @@ def send(project: Project, signal: str, *numbers: int) -> None:
     project.run(f"from shopapp import signals\nfor number in {numbers!r}: signals.{signal}.send('web', number=number)")
 
 
+def _children(pid: int) -> list[int]:
+    """The processes of a worker."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _cpu(pid: int) -> float:
+    """How many seconds of CPU a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 MINE = "shopapp.signals.my_signal"
 
 
@@ -72,7 +85,7 @@ def test_a_signal_waits_while_others_run_and_goes_on_when_it_is_resumed(
         assert worker.output.count("is paused, and waits in celery.paused") == 3
         assert numbers(project, "mine") == [0]
         asked = [json.loads(line) for line in signals(project, "queues", "--json").splitlines()]
-        assert {queue["name"]: queue["paused_messages"] for queue in asked}["celery"] == 3
+        assert {queue["name"]: queue["ready"] for queue in asked}["celery.paused"] == 3
 
         told = signals(project, "resume", MINE)
         assert f"signal {MINE} is resumed" in told
@@ -107,7 +120,15 @@ def test_a_queue_waits_as_it_is_where_our_worker_reads_it(make_project: MakeProj
 def test_a_worker_of_which_all_queues_are_paused_starts_and_stops(embedded: Project) -> None:
     embedded.migrate()
     signals(embedded, "pause", "high_priority", "celery")
-    with embedded.our_worker() as worker:
+    with embedded.our_worker(options=["-c", "3"]) as worker:
+        before = _cpu(worker.process.pid)
+        signals(embedded, "resume", "--all")
+        assert _cpu(worker.process.pid) - before < 3.0  # it waits for seven seconds
+
+        worker.process.wait_for("Queue celery is resumed")
+        send(embedded, "my_signal", 1)
+        embedded.effects.wait_for(1, "mine")
+        eventually(lambda: len(_children(worker.process.pid)) == 3, "all of its processes")
         assert worker.stop() == 0
 
 
@@ -116,11 +137,48 @@ def test_a_stock_worker_puts_aside_what_comes_from_a_queue(embedded: Project) ->
     signals(embedded, "pause", "high_priority")
     send(embedded, "routed_signal", 1)
     with embedded.worker() as worker:
-        worker.process.wait_for("is paused, and waits in high_priority.paused")
+        worker.process.wait_for("is paused, and waits in celery.paused")
         embedded.run_the_last(worker)
-    assert embedded.queues() == {"high_priority.paused": 1}
+    assert embedded.queues() == {"celery.paused": 1}
     assert "1 sent on" in signals(embedded, "resume", "--queue", "high_priority")
     assert embedded.taken_arguments("number", "high_priority") == [1]
+
+
+def test_what_a_queue_holds_up_ends_first_however_long_it_takes(embedded: Project) -> None:
+    embedded.migrate()
+    with embedded.our_worker(options=["--stop-timeout", "0.5"]) as worker:
+        pipe = embedded.folder / "pipe"
+        os.mkfifo(pipe)
+        embedded.run(f"from shopapp import signals\nsignals.waiting.send('web', path={str(pipe)!r})")
+        [effect] = embedded.effects.wait_for(1, "waits")
+        signals(embedded, "pause", "high_priority")
+        worker.process.wait_for("Queue high_priority is paused")
+        with pytest.raises(AssertionError):  # four times as long as a stop would wait
+            worker.process.wait_for("another one takes its place", timeout=2)
+        assert effect["pid"] in _children(worker.process.pid)
+        pipe.write_text("go on")
+        worker.process.wait_for("Signal shopapp.signals.waiting")
+        send(embedded, "my_signal", 1)
+        embedded.effects.wait_for(1, "mine")
+    assert len(embedded.effects.seen("waits")) == 1
+
+
+def test_a_queue_that_no_setting_names(embedded: Project) -> None:
+    embedded.migrate()
+    signals(embedded, "pause", MINE)
+    embedded.run("from shopapp.signals import my_signal\nmy_signal.options(queue='tenant-1').send('web', number=1)")
+    with embedded.our_worker(queues=["celery", "tenant-1"]) as worker:
+        worker.process.wait_for("is paused, and waits in celery.paused")
+    assert "1 sent on" in signals(embedded, "resume", "--all")
+    assert embedded.queues() == {"tenant-1": 1}
+
+
+def test_a_signal_that_was_renamed_stays_paused(embedded: Project) -> None:
+    embedded.migrate()
+    signals(embedded, "pause", "--signal", "shop.formerly")
+    assert embedded.run(REFUSING + "result = outcome(urgent.send, None)").result[0] == "paused"
+    assert "not paused: shop.gone" in signals(embedded, "resume", "--signal", "shop.gone", code=1)
+    assert "signal shop.formerly is resumed" in signals(embedded, "resume", "shop.formerly")
 
 
 class TestRefusing:

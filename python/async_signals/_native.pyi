@@ -106,6 +106,7 @@ class DeadLetterQueue:
         queue: str,
         *,
         timeout: float,
+        max_age: float | None = None,
         transport_options: dict[str, Any] | None = None,
         tls: dict[str, Any] | None = None,
     ) -> Self: ...
@@ -171,8 +172,8 @@ class Incoming:
         """What follows because it was taken before and not finished."""
     def failed(self, taken_from: str, failures: list[dict[str, Any]]) -> list[FollowUp]:
         """What follows because receivers failed, each told as `Failure.for_core` does."""
-    def paused(self, taken_from: str) -> tuple[str, FollowUp]:
-        """It, as it waits in the queue of this name for somebody to resume it."""
+    def paused(self, taken_from: str) -> FollowUp:
+        """It, as it waits for somebody to resume it."""
     def dead_letter(self, taken_from: str, kind: str, reason: str) -> FollowUp:
         """It, as it is put into the dead-letter queue."""
 
@@ -416,6 +417,7 @@ class Worker:
         least_prefetch: int,
         most_prefetch: int,
         max_deliveries: int,
+        paused: str,
         dead_letters: str | None = None,
         dead_letter_arguments: dict[str, Any] | None = None,
         startup_rounds: int | None = None,

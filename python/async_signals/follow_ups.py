@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from celery import Celery, Task
 from celery.exceptions import Reject
 
-from . import publishing, routing, settings
+from . import pauses, publishing, routing, settings
 from ._native import FollowUp, Incoming, encode_body
 from .errors import DeadLettered, SignalNotSent
 from .failures import Failure
@@ -137,8 +137,8 @@ class TaskMessage:
 
     def set_aside(self) -> str:
         """Moves it to where paused messages wait, and returns that queue's name."""
-        queue, follow_up = self.incoming.paused(self._taken_from)
-        self._publish_to(queue, {}, follow_up)
+        queue = pauses.queue_aside(self._app)
+        self._publish_to(queue, {}, self.incoming.paused(self._taken_from))
         return queue
 
     def dead_letter(self, kind: str, reason: str) -> NoReturn:

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -23,6 +23,8 @@ from . import settings
 from .errors import SignalNotSent
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from .dispatcher import AsyncSignal
     from .models import Pause
     from .routing import SendPlan
@@ -60,22 +62,35 @@ class Paused:
     def __bool__(self) -> bool:
         return bool(self.everything or self.signals or self.queues)
 
-    def covers(self, signal: str | None, queue: str | None) -> bool:
-        """Whether a message of this signal, in this queue, is not to run."""
-        return self.everything or signal in self.signals or queue in self.queues
+    def covers(self, names: Iterable[str], queue: str | None) -> bool:
+        """Whether a message of the signal with these names, in this queue, is not to run."""
+        return self.everything or not self.signals.isdisjoint(names) or queue in self.queues
+
+
+def names_of(signal: AsyncSignal | None, name: str) -> tuple[str, ...]:
+    """The names by which a signal may be paused: renaming it ends no pause, and old and new code see the same one.
+
+    Arguments:
+        signal: None: there is none of that name here.
+        name: What a message calls it.
+    """
+    return (name,) if signal is None else (signal.name, *signal.aliases, name)
+
+
+def queue_aside(app: Celery) -> str:
+    """The queue where messages wait that workers have moved aside, since their signal or their queue is paused."""
+    return f"{app.conf.task_default_queue}.paused"
 
 
 def look() -> Paused:
-    """Asks the database.
+    """Asks the database: the one that is written to, since a replica may still know what was.
 
     Raises:
         DatabaseError, ImproperlyConfigured: It does not answer, or has no table of ours.
     """
-    from django.db import router
-
     from .models import Pause
 
-    rows = list(Pause._base_manager.using(router.db_for_read(Pause)).values_list("kind", "name"))
+    rows = list(_rows(Pause).values_list("kind", "name"))
     return Paused(
         frozenset(name for kind, name in rows if kind == Pause.Kind.SIGNAL),
         frozenset(name for kind, name in rows if kind == Pause.Kind.QUEUE),
@@ -97,34 +112,34 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._answered = threading.Event()
         self._closing = threading.Event()
+        #: Until when whoever asks waits for the first answer.
+        self._patient_until = 0.0
         self._asked_at = 0.0
         self._last = Paused()
-        self._has_answered = False
-
-    @property
-    def is_known(self) -> bool:
-        """Whether ``current`` answers without waiting."""
-        return self._thread is not None and self._answered.is_set()
+        self._is_failing = False
 
     def current(self) -> Paused:
         """What is paused. Waits for the first answer, two seconds at most; nothing is paused until there is one."""
-        self._asked_at = time.monotonic()
-        if not self.is_known:
-            self._start()
-            self._answered.wait(_FIRST_LOOK)
+        if self.start():
+            self._answered.wait(self._patient_until - time.monotonic())
         return self._last
+
+    def start(self) -> bool:
+        """Looks from now on, if it does not already; returns whether there is an answer to wait for."""
+        self._asked_at = now = time.monotonic()
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._answered.clear()
+                    self._patient_until = now + _FIRST_LOOK
+                    self._thread = threading.Thread(target=self._run, name="async-signals-pauses", daemon=True)
+                    # Nothing of whoever happens to ask first: tracers take a thread's work for part of its starter's.
+                    contextvars.Context().run(self._thread.start)
+        return now < self._patient_until and not self._answered.is_set()
 
     def close(self) -> None:
         """Looks no more."""
         self._closing.set()
-
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._answered.clear()
-                self._thread = threading.Thread(target=self._run, name="async-signals-pauses", daemon=True)
-                # Nothing of whoever happens to ask first: tracers take a thread's work for part of its starter's.
-                contextvars.Context().run(self._thread.start)
 
     def _run(self) -> None:
         while True:
@@ -140,23 +155,48 @@ class Watch:
         try:
             try:
                 found = look()
+            except Exception as error:
+                self._failed(error)
+                return
             finally:
                 _close_connections()
+            self._is_failing = False
             if found != self._last:
                 logger.warning("Paused from now on: %s", found)
-            self._last, self._has_answered = found, True
+            self._last = found
             if self._on_look is not None:
-                self._on_look(self._last)
-        except Exception as error:
-            # A project that has the app for something else has no table, and pauses nothing.
-            logger.log(
-                logging.WARNING if self._has_answered else logging.DEBUG,
-                "What is paused cannot be read, and stays as it was: %s: %s",
-                type(error).__name__,
-                error,
-            )
+                self._on_look(found)
+        except Exception:
+            logger.exception("What is paused could not be told")  # by a database's driver, or a log's handler
         finally:
             self._answered.set()
+
+    def _failed(self, error: Exception) -> None:
+        if self._is_failing:
+            return
+        self._is_failing = True
+        # A project that has the app for something else has no table, and pauses nothing.
+        logger.log(
+            logging.DEBUG if _is_missing() else logging.WARNING,
+            "What is paused cannot be read, and stays as it was: %s: %s",
+            type(error).__name__,
+            error,
+        )
+
+
+def _is_missing() -> bool:
+    """Whether there is no table that could say what is paused."""
+    from django.db import connections, router
+
+    from .models import Pause
+
+    try:
+        alias = router.db_for_write(Pause)
+        return Pause._meta.db_table not in connections[alias].introspection.table_names()
+    except ImproperlyConfigured:
+        return True  # no database
+    except Exception:
+        return False
 
 
 def _close_connections() -> None:
@@ -182,13 +222,18 @@ def _forget_threads() -> None:
 os.register_at_fork(after_in_child=_forget_threads)
 
 
+def is_installed() -> bool:
+    """Whether there is a table to look at, as far as that can be known yet; without Django's settings there is none."""
+    return apps.apps_ready and apps.is_installed("async_signals")
+
+
 def current() -> Paused:
     """What is paused, as this process knows it."""
     if not settings.get().enabled:
         return _EVERYTHING
     if _told is not None:
         return _told
-    return _watch.current() if apps.is_installed("async_signals") else _NOTHING
+    return _watch.current() if is_installed() else _NOTHING
 
 
 def tell(paused: Paused | None) -> None:
@@ -197,9 +242,9 @@ def tell(paused: Paused | None) -> None:
     _told = paused
 
 
-async def aknow() -> None:
+async def awatch() -> None:
     """Waits, without blocking the event loop, until ``current`` need not wait."""
-    if _told is None and not _watch.is_known and apps.is_installed("async_signals"):
+    if _told is None and settings.get().enabled and is_installed() and _watch.start():
         import asyncio
 
         await asyncio.to_thread(_watch.current)
@@ -217,11 +262,12 @@ def refuse(signal: AsyncSignal, plan: SendPlan, options: dict[str, Any]) -> None
     queue = None
     if paused.queues:
         queue = options.get("queue") or plan.queue_of(signal)
-    if not paused.covers(plan.name, queue):
+    known_as = names_of(signal, plan.name)
+    if not paused.covers(known_as, queue):
         return
     if paused.everything:
         reason = "ASYNC_SIGNALS['enabled'] is False"
-    elif plan.name in paused.signals:
+    elif not paused.signals.isdisjoint(known_as):
         reason = f"resume it with: manage.py signals resume {plan.name}"
     else:
         reason = f"its queue is; resume it with: manage.py signals resume --queue {queue}"
@@ -282,7 +328,7 @@ def _rows(model: type[Pause]) -> Any:
 
 
 def _check_installed() -> None:
-    if not apps.is_installed("async_signals"):
+    if not is_installed():
         raise ImproperlyConfigured(
             "what is paused stands in a table: add 'async_signals' to INSTALLED_APPS, and run manage.py migrate"
         )

@@ -105,7 +105,7 @@ async def asend(signal: AsyncSignal, sender: Any, named: dict[str, Any], options
         method = Signal.asend_robust if robust else Signal.asend
         return Sent(await method(signal, sender, **named))
     if plan.may_refuse and recorder is None:
-        await pauses.aknow()
+        await pauses.awatch()
         pauses.refuse(signal, plan, options)
     pending = PendingSend(plan, signal, sender, named, options, recorder)
     if plan.eager:

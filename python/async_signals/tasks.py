@@ -67,7 +67,7 @@ def propagate(self: Task, signal: str, sender: Any, /, **named: Any) -> None:
         return
     known = names.find(str(signal))
     paused = pauses.current()
-    if paused and paused.covers(signal if known is None else known.name, message.queue):
+    if paused and paused.covers(pauses.names_of(known, str(signal)), message.queue):
         logger.info("Signal %s[%s] is paused, and waits in %s", signal, self.request.id, message.set_aside())
         return
     if known is None:

@@ -45,12 +45,13 @@ struct State {
 #[pymethods]
 impl DeadLetterQueue {
     #[new]
-    #[pyo3(signature = (urls, queue, *, timeout, transport_options=None, tls=None))]
+    #[pyo3(signature = (urls, queue, *, timeout, max_age=None, transport_options=None, tls=None))]
     fn new(
         py: Python<'_>,
         urls: Vec<String>,
         queue: String,
         timeout: f64,
+        max_age: Option<f64>,
         transport_options: Option<&Bound<'_, PyDict>>,
         tls: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
@@ -58,7 +59,8 @@ impl DeadLetterQueue {
         let timeout = seconds(timeout)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let core = py.detach(|| runtime.block_on(Core::open(&config, &queue, timeout)));
-        let core = core.map_err(|error| error::misconfigured(py, error))?;
+        let max_age = max_age.map(seconds).transpose()?;
+        let core = core.map_err(|error| error::misconfigured(py, error))?.max_age(max_age);
         let state = Mutex::new(State { core: Some(core), letters: Vec::new(), publisher: None });
         Ok(Self { runtime, config, timeout, state })
     }

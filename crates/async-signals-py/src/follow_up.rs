@@ -87,11 +87,9 @@ impl Incoming {
         Ok(follows.into_iter().map(FollowUp::from).collect())
     }
 
-    /// It, as it waits in the queue of this name for somebody to resume it.
-    fn paused(&self, taken_from: &str) -> (String, FollowUp) {
-        let queue = follow::paused_queue(&follow::own_queue(&self.message, taken_from));
-        let message = follow::paused(&self.message, taken_from, SystemTime::now());
-        (queue, Core::Again(message).into())
+    /// It, as it waits for somebody to resume it.
+    fn paused(&self, taken_from: &str) -> FollowUp {
+        Core::Again(follow::paused(&self.message, taken_from, SystemTime::now())).into()
     }
 
     /// It, as it is put into the dead-letter queue.

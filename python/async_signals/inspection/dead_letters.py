@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from async_signals import _native, settings
+from async_signals import _native, pauses, settings
 from async_signals.publishing.broker import broker_options
 
 from .queues import QueueLook
@@ -218,7 +218,12 @@ class DeadLetterQueue:
 
     @contextmanager
     def _taking(self) -> Iterator[_native.DeadLetterQueue]:
-        native = _native.DeadLetterQueue(**broker_options(self._app), queue=self.name, timeout=self._look.timeout)
+        native = _native.DeadLetterQueue(
+            **broker_options(self._app),
+            queue=self.name,
+            timeout=self._look.timeout,
+            max_age=None if self.name == pauses.queue_aside(self._app) else settings.get().dead_letters_max_age,
+        )
         with contextlib.closing(native):
             yield native
 

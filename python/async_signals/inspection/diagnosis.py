@@ -21,8 +21,7 @@ from async_signals.publishing.broker import broker_options
 from async_signals.routing import NotNative
 
 from .dead_letters import DeadLetterQueue, dead_letter_queues
-from .pauses import waiting
-from .queues import QueueInfo, QueueLook, paused_queue, queues
+from .queues import QueueInfo, QueueLook, queues
 from .routes import Routes
 from .signals import signals_by_queue, some_of
 from .workers import WorkerInfo, workers
@@ -356,11 +355,13 @@ def _paused(app: Celery, look: QueueLook) -> Iterator[Finding]:
                 f"{pause} is paused since {pause.at:%Y-%m-%d %H:%M %Z} by {pause.by or '?'}{why}",
                 f"manage.py signals resume --{pause.kind} {pause.name}",
             )
-    for queue, count in waiting(app, look).items():
+    aside = pauses.queue_aside(app)
+    depth = look.depth(aside)
+    if depth is not None and (count := depth["ready"]):
         yield Finding(
             "warning",
             "paused",
-            f"{count:,} {'message waits' if count == 1 else 'messages wait'} in {paused_queue(queue)}",
+            f"{count:,} {'message waits' if count == 1 else 'messages wait'} in {aside}",
             "What is paused no longer goes on with: manage.py signals resume",
         )
 

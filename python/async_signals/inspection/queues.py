@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
-from django.apps import apps
-
 from async_signals import pauses, settings
 from async_signals._native import QueueBrowser
 from async_signals.errors import SignalNotSent
@@ -38,7 +36,6 @@ class QueueInfo:
         dead_letter_queue: Where its dead letters go; None: they are rejected.
         dead_letters: How many lie there; None where the broker does not tell.
         is_paused: Whether it is paused; None where nobody can tell.
-        paused_messages: How many wait in ``<name>.paused`` until they are resumed; None where the broker does not tell.
         error: Why the broker told nothing of it; None: it did.
     """
 
@@ -52,7 +49,6 @@ class QueueInfo:
     dead_letter_queue: str | None
     dead_letters: int | None
     is_paused: bool | None
-    paused_messages: int | None
     error: str | None = None
 
 
@@ -122,7 +118,7 @@ class QueueLook:
 
 
 def queues(app: Celery, look: QueueLook) -> Iterator[QueueInfo]:
-    """Every queue that the app or a signal names, one by one.
+    """Every queue that the app or a signal names, one by one; last the one where paused messages wait, if any do.
 
     Arguments:
         look: A connection to the app's broker.
@@ -130,17 +126,19 @@ def queues(app: Celery, look: QueueLook) -> Iterator[QueueInfo]:
     by_queue = signals_by_queue(app)
     now = time.time()
     paused = _paused_queues()
-    for name in named_queues(app):
-        dead = settings.get().dead_letter_queue(name)
+    aside = pauses.queue_aside(app)
+    for name in [*named_queues(app), aside]:
+        dead = None if name == aside else settings.get().dead_letter_queue(name)
         told: dict[str, Any] | None = None
-        waiting = aside = None
+        waiting: int | None = None
         failure: str | None = None
         try:
             told = look.depth(name)
             waiting = 0 if dead is None else _ready(look, dead)
-            aside = _ready(look, paused_queue(name))
         except SignalNotSent as error:
             failure = str(error)
+        if name == aside and (told is None or not told["ready"]):
+            return
         sent_at = None if told is None else told["oldest"]
         yield QueueInfo(
             name=name,
@@ -152,8 +150,7 @@ def queues(app: Celery, look: QueueLook) -> Iterator[QueueInfo]:
             signals=tuple(by_queue.get(name, ())),
             dead_letter_queue=dead,
             dead_letters=waiting,
-            is_paused=None if paused is None else name in paused,
-            paused_messages=aside,
+            is_paused=name == aside or (None if paused is None else name in paused),
             error=failure,
         )
 
@@ -167,14 +164,9 @@ def _paused_queues() -> frozenset[str] | None:
     from django.core.exceptions import ImproperlyConfigured
     from django.db import DatabaseError
 
-    if not apps.is_installed("async_signals"):
+    if not pauses.is_installed():
         return frozenset()
     try:
         return pauses.look().queues
     except (DatabaseError, ImproperlyConfigured):
         return None
-
-
-def paused_queue(queue: str) -> str:
-    """Where messages of a queue wait that workers have put aside, since their signal or their queue is paused."""
-    return f"{queue}.paused"

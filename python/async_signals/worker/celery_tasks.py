@@ -28,6 +28,7 @@ from kombu import Message
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
 
+from async_signals import pauses
 from async_signals.routing import TASK
 
 from .job import Job
@@ -62,6 +63,8 @@ class CeleryTasks:
         self._consumer = _Consumer(app, hostname, events, _Here(limits))
         self._handlers: dict[str, _Handler] = {}
         self._listeners = Listeners(app, TASK)
+        #: Where signals wait that are paused.
+        self.queue_aside = pauses.queue_aside(app)
 
     def knows(self, task: str) -> bool:
         """Whether the app has a task of this name."""

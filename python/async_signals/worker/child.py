@@ -23,7 +23,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
-from async_signals import follow_ups, settings
+from async_signals import follow_ups, pauses, settings
 from async_signals._native import Worker
 from async_signals.errors import SignalNotSent
 from async_signals.publishing import embedded
@@ -71,7 +71,8 @@ class Child:
     Arguments:
         plan: The worker's.
         number: Which of its processes this is, from 1.
-        control: A descriptor to which the parent writes `t` (finish) or `q` (end at once), and which ends with it.
+        control: A descriptor to which the parent writes `t` (finish), `d` (finish, however long that takes) or `q`
+            (end at once), and which ends with it.
         status: A descriptor that the parent reads.
         answers: The process's end of the pipe of `Reports`.
         is_first: Whether no process of the worker has reached the broker so far.
@@ -154,6 +155,7 @@ class Child:
             least_prefetch=options.prefetch,
             most_prefetch=max(_MOST_PREFETCH, options.prefetch),
             max_deliveries=int(ours.max_deliveries),
+            paused=pauses.queue_aside(self._plan.app),
             dead_letters=ours.dead_letters if isinstance(ours.dead_letters, str) else None,
             dead_letter_arguments=follow_ups.bounds(ours),
             startup_rounds=options.startup_rounds if self._is_first else None,

@@ -10,7 +10,6 @@ from typing import Any
 import click
 from celery import Celery, platforms
 from celery.utils.nodenames import worker_direct
-from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from kombu.serialization import prepare_accept_content
 
@@ -151,13 +150,13 @@ def _watch_pauses(supervisor: Supervisor, reports: Reports) -> pauses.Watch:
 
     def obey(paused: pauses.Paused) -> None:
         # What a process is forked with, and what those are told that are there.
-        pauses.tell(pauses.Paused(signals=paused.signals))
-        reports.ask({"paused": sorted(paused.signals)})
+        pauses.tell(paused)
+        reports.tell_paused(paused)
         supervisor.pause(paused.queues)
 
     watch = pauses.Watch(obey, always=True)
     pauses.tell(pauses.Paused())
-    if apps.is_installed("async_signals"):
+    if pauses.is_installed():
         watch.current()
     return watch
 

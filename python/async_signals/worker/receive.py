@@ -54,8 +54,8 @@ class Receiver:
         """
         known = names.find(name)
         paused = pauses.current()
-        if paused and paused.covers(name if known is None else known.name, None):
-            logger.info("Signal %s[%s] is paused, and waits in %s.paused", name, job.id, job.own_queue)
+        if paused and paused.covers(pauses.names_of(known, name), None):
+            logger.info("Signal %s[%s] is paused, and waits in %s", name, job.id, self._tasks.queue_aside)
             return "paused"
         if known is None:
             return "UnknownSignal", f"this worker has no signal {name!r}"

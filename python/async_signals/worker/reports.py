@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,8 @@ from .job import Job
 
 logger = logging.getLogger("async_signals")
 
+#: How long a process waits until it knows what its parent has told it while it started, in seconds: at most.
+_UP_TO_DATE = 2.0
 #: What one process says: how many tasks of which name it has begun, and which are under way.
 Report = dict[str, Any]
 
@@ -50,6 +53,8 @@ class Reports:
         self._ends: dict[int, Connection] = {}
         #: Those that have not answered their last question.
         self._owing: set[int] = set()
+        #: What each was told last of what is paused.
+        self._paused: dict[int, bytes] = {}
         self._begun: Counter[str] = Counter()
         self._last: dict[int, Report] = {}
         self._lock = threading.Lock()
@@ -72,6 +77,7 @@ class Reports:
         with self._lock:
             self._begun.update(self._last.pop(number, {}).get("begun", {}))
             self._owing.discard(number)
+            self._paused.pop(number, None)
             self._ends.pop(number).close()
 
     def abandon(self) -> None:
@@ -84,8 +90,7 @@ class Reports:
         """Asks all processes, and returns what each has said last.
 
         Arguments:
-            question: What they are to know, as far as it is given: `clock`, Celery's logical clock; `events`, whether
-                task events are wanted; `paused`, the names of the signals that are.
+            question: What they are to know: `clock`, Celery's logical clock; `events`, whether task events are wanted.
             timeout: How long to wait for answers, in seconds.
         """
         with self._lock:
@@ -103,6 +108,17 @@ class Reports:
                         self._last[number] = json.loads(self._ends[number].recv_bytes())
                         self._owing.discard(number)
             return list(self._last.values())
+
+    def tell_paused(self, paused: pauses.Paused) -> None:
+        """Tells each process what is paused, unless that is what it was told last. It does not answer."""
+        told = json.dumps({"signals": sorted(paused.signals), "queues": sorted(paused.queues)}).encode()
+        with self._lock:
+            for number, end in self._ends.items():
+                # One that reads nothing just now hears it the next time.
+                if self._paused.get(number) != told and select.select([], [end], [], 0)[1]:
+                    with suppress(OSError):
+                        end.send_bytes(told)
+                        self._paused[number] = told
 
     def begun(self) -> Counter[str]:
         """How many tasks of which name were begun, as of the last answers."""
@@ -137,21 +153,24 @@ class Answers:
         self._hostname = hostname
         self._events = events
         self._worker = worker
+        self._is_up_to_date = threading.Event()
 
     def start(self) -> None:
-        """Answers from now on, until the parent is gone."""
+        """Answers from now on, until the parent is gone. Returns when it knows what was asked and told so far."""
         threading.Thread(target=self._run, name="async-signals-answers", daemon=True).start()
+        self._is_up_to_date.wait(_UP_TO_DATE)
 
     def _run(self) -> None:
         with suppress(OSError, EOFError):
             while True:
+                if not self._connection.poll():
+                    self._is_up_to_date.set()
                 question = json.loads(self._connection.recv_bytes())
-                if "events" in question:
-                    self._events.wanted = question["events"]
-                if "clock" in question:
-                    self._app.clock.adjust(question["clock"])
-                if "paused" in question:
-                    pauses.tell(pauses.Paused(signals=frozenset(question["paused"])))
+                if "queues" in question:
+                    pauses.tell(pauses.Paused(frozenset(question["signals"]), frozenset(question["queues"])))
+                    continue
+                self._events.wanted = question["events"]
+                self._app.clock.adjust(question["clock"])
                 answer = {"pid": os.getpid(), **self._report()}
                 self._connection.send_bytes(json.dumps(answer, default=repr).encode())
 

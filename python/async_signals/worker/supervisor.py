@@ -155,12 +155,16 @@ class Supervisor:
                 self._greet()
 
     def _start_missing(self) -> None:
-        if self._stopping or not self._queues:
+        if self._stopping:
             return
         now = time.monotonic()
-        for slot in self._slots if self._proven else self._slots[:1]:
+        for slot in self._startable():
             if slot.process is None and slot.brake.is_free(now):
                 slot.process = self._fork(slot.number)
+
+    def _startable(self) -> list[_Slot]:
+        """The places that are to have a process: none where nothing is read, one until it has reached the broker."""
+        return [] if not self._queues else self._slots if self._proven else self._slots[:1]
 
     def _fork(self, number: int) -> _Process:
         hears, control = os.pipe()
@@ -200,7 +204,7 @@ class Supervisor:
         return [queue for queue in self._plan.queues if queue["name"] not in self._paused]
 
     def _change_queues(self) -> None:
-        """Replaces the processes when queues were paused or resumed."""
+        """Replaces the processes when queues were paused or resumed; what they have begun ends first."""
         queues = self._unpaused_queues()
         if queues == self._queues or self._stopping:
             return
@@ -211,10 +215,11 @@ class Supervisor:
         for name in sorted(after - before):
             logger.warning("Queue %s is resumed", name)
         for process in self._processes():
-            process.say(b"t")
+            process.say(b"d")
 
     def _wait(self) -> None:
-        moments = [slot.brake.free_at for slot in self._slots if slot.process is None and not self._stopping]
+        startable = [] if self._stopping else self._startable()
+        moments = [slot.brake.free_at for slot in startable if slot.process is None]
         if self._deadline is not None:
             moments.append(self._deadline)
         patience = max(0.0, min(moments) - time.monotonic()) if moments else None
@@ -272,15 +277,12 @@ class Supervisor:
 
     def _greet(self) -> None:
         """Takes note of processes that have reached the broker."""
+        processes = self._processes()
+        self._proven = self._proven or any(process.connected for process in processes)
         if self._is_ready or self._stopping:
             return
-        processes = self._processes()
-        if not self._queues:
-            self._is_ready = True  # all of them are paused
-            self.on_ready()
-            return
-        self._proven = self._proven or any(process.connected for process in processes)
-        if len(processes) == len(self._slots) and all(process.connected for process in processes):
+        are_all_there = len(processes) == len(self._slots) and all(process.connected for process in processes)
+        if are_all_there or not self._queues:  # all of them are paused
             self._is_ready = True
             self.on_ready()
 

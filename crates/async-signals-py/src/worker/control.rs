@@ -13,6 +13,10 @@ use super::pool::Pool;
 
 /// Ends at once.
 const QUIT: u8 = b'q';
+/// Takes nothing new, and ends when what has begun has ended, however long that takes.
+const DRAIN: u8 = b'd';
+/// Longer than any receiver.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Listens for as long as the parent lives: without the interpreter, which a
 /// receiver may keep to itself.
@@ -25,6 +29,7 @@ pub(super) fn start(descriptor: RawFd, pool: Arc<Pool>, patience: Duration) -> s
         loop {
             match pipe.read(&mut word) {
                 Ok(1) if word[0] == QUIT => return pool.stop_now(),
+                Ok(1) if word[0] == DRAIN => pool.stop(FOR_EVER),
                 Ok(1) => pool.stop(patience),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 // The parent is gone, and nobody would start another worker for this one.

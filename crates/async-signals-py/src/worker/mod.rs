@@ -80,7 +80,7 @@ enum Stage {
 /// `queues` are as in a route's `declare`; `tasks` are the names of the other
 /// tasks that are run; times are in seconds, sizes in bytes. `control` is a file
 /// descriptor that the worker reads and closes: `t` asks it to finish what it
-/// has, `q` to end at once, and its end is taken for a `t`. `observer` has the
+/// has, `d` too and as long as that takes, `q` to end at once, and its end is taken for a `t`. `observer` has the
 /// methods of `async_signals._native.WorkerObserver`, called on a thread of
 /// their own; `interrupt(ident)` is to interrupt a thread if it is the main
 /// one, and to say whether it is.
@@ -95,7 +95,7 @@ impl Worker {
     #[new]
     #[pyo3(signature = (
         urls, *, queues, name, tasks, observer, interrupt, timeout, stop_timeout, least_prefetch, most_prefetch,
-        max_deliveries, dead_letters=None, dead_letter_arguments=None, startup_rounds=None, transport_options=None,
+        max_deliveries, paused, dead_letters=None, dead_letter_arguments=None, startup_rounds=None, transport_options=None,
         tls=None, heartbeat=None, soft_time_limit=None, time_limit=None, max_messages=None, control=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
@@ -112,6 +112,7 @@ impl Worker {
         least_prefetch: usize,
         most_prefetch: usize,
         max_deliveries: u32,
+        paused: String,
         dead_letters: Option<String>,
         dead_letter_arguments: Option<&Bound<'_, PyDict>>,
         startup_rounds: Option<u32>,
@@ -133,6 +134,7 @@ impl Worker {
         config.least_prefetch = least_prefetch;
         config.most_prefetch = most_prefetch;
         config.max_deliveries = max_deliveries;
+        config.paused = paused;
         config.startup_rounds = startup_rounds;
         config.observer = Arc::new(WorkerObserver::new(observer_thread.clone()));
         config.dead_letters = match dead_letters {

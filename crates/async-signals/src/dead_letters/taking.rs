@@ -76,6 +76,7 @@ pub enum ReplayError {
 pub struct DeadLetterQueue {
     config: BrokerConfig,
     queue: String,
+    max_age: Option<Duration>,
     consumer: Arc<dyn Consumer>,
     patience: Duration,
     held: Mutex<HeldMessages>,
@@ -92,12 +93,12 @@ struct HeldMessages {
 }
 
 impl HeldMessages {
-    fn insert(&mut self, taken: &Taken, route: &Arc<Route>) {
+    fn insert(&mut self, taken: &Taken, route: &Arc<Route>, max_age: Option<Duration>) {
         self.tags.push(taken.tag);
         let Content::Message(incoming) = &taken.content else { return };
         if follow::was_counted(incoming) {
             self.counted_bytes += incoming.body.len();
-            let message = follow::put_back(incoming);
+            let message = follow::put_back(incoming, max_age, SystemTime::now());
             self.counted.insert(taken.tag, Outgoing { route: Arc::clone(route), message });
         }
     }
@@ -138,7 +139,14 @@ impl DeadLetterQueue {
             last_sign: now,
             last_leases: now,
         });
-        Ok(Self { config: config.clone(), queue: queue.to_owned(), consumer, patience, held })
+        Ok(Self { config: config.clone(), queue: queue.to_owned(), max_age: None, consumer, patience, held })
+    }
+
+    /// For how long the queue keeps a message (`x-message-ttl`): one that is published again is kept no longer for it.
+    #[must_use]
+    pub fn max_age(mut self, max_age: Option<Duration>) -> Self {
+        self.max_age = max_age;
+        self
     }
 
     /// Takes up to `limit` more messages; none: no more came, or as many are held as may be. Whatever was
@@ -166,7 +174,7 @@ impl DeadLetterQueue {
                     (self.in_time(taking).await?, true)
                 }
             };
-            taken.iter().for_each(|taken| self.held().insert(taken, &route));
+            taken.iter().for_each(|taken| self.held().insert(taken, &route, self.max_age));
             found.extend(taken.into_iter().map(Held::from));
             self.renew().await?;
             if is_last {
@@ -241,7 +249,7 @@ impl DeadLetterQueue {
         // What was pushed and not yet taken would be given back too.
         let route = straight_to(&self.queue);
         let pushed = self.in_time(self.consumer.pause()).await?;
-        pushed.iter().for_each(|taken| self.held().insert(taken, &route));
+        pushed.iter().for_each(|taken| self.held().insert(taken, &route, self.max_age));
         let counted = std::mem::take(&mut self.held().counted);
         if counted.is_empty() {
             return Ok(());

@@ -13,7 +13,7 @@
 //!             "failures": [{"receiver": "…", "error": "…", "traceback": "…"}]}}
 //! ```
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -187,13 +187,8 @@ pub fn parked(incoming: &Incoming, queue: &str, kind: &str, reason: &str, now: S
 /// The word that tells a message that was [paused] from dead letters.
 const PAUSED: &str = "Paused";
 
-/// The queue where messages of a queue wait that were [paused].
-pub fn paused_queue(queue: &str) -> String {
-    format!("{queue}.paused")
-}
-
-/// The message as it waits in the [`paused_queue`] of its own queue, until it is [replayed]: nothing has happened, and
-/// it does not expire there unseen.
+/// The message as it waits in a queue aside until it is [replayed]: nothing has happened, and it does not expire there
+/// unseen.
 pub fn paused(incoming: &Incoming, queue: &str, now: SystemTime) -> Message {
     let queue = own_queue(incoming, queue);
     let mut message = copy(incoming);
@@ -245,7 +240,10 @@ pub fn replayed(incoming: &Incoming, now: SystemTime) -> (String, Message) {
     let queue = ours.queue.clone().or_else(parked_from).unwrap_or_else(|| incoming.routing_key.clone());
     let mut message = copy(incoming);
     if parked("kind") == Some(PAUSED) {
-        keep_expiry(&mut message, incoming, now);
+        // What has expired meanwhile is for the worker to leave alone, which says so.
+        if expires(incoming).is_none_or(|expires| expires > now) {
+            keep_expiry(&mut message, incoming, now);
+        }
         change(&mut message, |ours| drop(ours.shift_remove("parked")));
         return (queue, message);
     }
@@ -269,9 +267,16 @@ pub fn was_counted(incoming: &Incoming) -> bool {
     incoming.headers.get("x-delivery-count").and_then(Value::as_u64).is_some_and(|count| count > 0)
 }
 
-/// A message as it lay in its queue, and none of its deliveries is counted.
-pub fn put_back(incoming: &Incoming) -> Message {
-    copy(incoming)
+/// A dead letter as it lay in its queue, and none of its deliveries is counted. Where its queue keeps dead letters for
+/// `max_age`, it keeps this one for what is left of that.
+pub fn put_back(incoming: &Incoming, max_age: Option<Duration>, now: SystemTime) -> Message {
+    let mut message = copy(incoming);
+    let dead_lettered_at = || Ours::of(&incoming.headers).parked?.get("at")?.as_f64();
+    if let (Some(max_age), Some(at)) = (max_age, dead_lettered_at()) {
+        let left = (at + max_age.as_secs_f64() - time::seconds(now)).max(0.001);
+        message.properties.expiration_ms = Some((left * 1000.0).round() as u64);
+    }
+    message
 }
 
 /// When a message expires, where its header says so legibly.

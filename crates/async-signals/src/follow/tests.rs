@@ -294,13 +294,27 @@ fn what_was_paused_goes_on_where_it_was() {
     incoming.properties.expiration_ms = Some(60_000);
     let waiting = paused(&incoming, "celery", now());
     assert_eq!(why_parked(&waiting).map(|why| why.0), Some("Paused"));
-    assert_eq!((paused_queue("web"), waiting.properties.expiration_ms), ("web.paused".to_owned(), None));
-    let waiting = Incoming { headers: headers(&waiting).clone().into(), ..incoming.clone() };
+    assert_eq!(waiting.properties.expiration_ms, None);
+    let (headers_then, properties) = (headers(&waiting).clone().into(), waiting.properties);
+    let waiting = Incoming { headers: headers_then, properties, ..incoming.clone() };
     let (queue, again) = replayed(&waiting, now() + Duration::from_secs(20));
     assert_eq!((queue.as_str(), again.properties.expiration_ms), ("web", Some(40_000)));
     let ours = Ours::of(headers(&again));
     assert_eq!((ours.attempt, ours.receivers, ours.parked), (3, Some(vec!["a".to_owned()]), None));
     assert_eq!(headers(&again)["expires"], incoming.headers["expires"]);
+    let (_, late) = replayed(&waiting, now() + Duration::from_secs(90));
+    assert_eq!(late.properties.expiration_ms, None, "the worker leaves it alone, and says so");
+}
+
+#[test]
+fn what_is_put_back_keeps_its_age() {
+    let parked = parked(&sent(json!({})), "celery", "Kind", "reason", now());
+    let counted = Incoming { headers: headers(&parked).clone().into(), ..sent(json!({})) };
+    let after = |seconds| now() + Duration::from_secs(seconds);
+    assert_eq!(put_back(&counted, None, after(5)).properties.expiration_ms, None);
+    let day = Some(Duration::from_secs(86_400));
+    assert_eq!(put_back(&counted, day, after(6_400)).properties.expiration_ms, Some(80_000_000));
+    assert_eq!(put_back(&counted, day, after(90_000)).properties.expiration_ms, Some(1));
 }
 
 proptest! {

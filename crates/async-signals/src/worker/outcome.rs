@@ -15,7 +15,7 @@
 //! | expired, also while it waits to begin | dropped with a line in the log, as in Celery | yes |
 //! | another task, expired | run, by which Celery marks it as revoked | as Celery does |
 //! | comes again while its first copy runs here | waits for that one's end | with the first copy |
-//! | its signal or its queue is paused | moved to `<queue>.paused` as it is | once it is there |
+//! | its signal or its queue is paused | moved aside as it is | once it is there |
 //! | rejected by a task (`Reject`) | dropped or given back, as the task says | as the task says |
 //! | unfinished at the deadline of a stop | given back | no |
 //! | a follow-up or parking cannot be published | tried again with growing pauses | not before |
@@ -38,7 +38,8 @@ pub enum Outcome {
         /// A sentence for people.
         reason: String,
     },
-    /// It is not to run until somebody says so: moved to the [`paused_queue`](crate::follow::paused_queue) of its queue.
+    /// It is not to run until somebody says so: moved to the queue that the worker's
+    /// configuration has for it ([`paused`](super::WorkerConfig::paused)).
     Paused,
     /// Not to be run by anybody, and not to be kept by us: dropped, which on
     /// RabbitMQ means the queue's own dead-letter exchange if it has one.

@@ -15,11 +15,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from async_signals import names, pauses
+from async_signals import names, pauses, routing, settings
 from async_signals.inspection.routes import named_queues
 
 from .output import Output
 from .project import load_modules, the_app
+
+#: AMQP's word for a queue that is there with other arguments.
+PRECONDITION_FAILED = 406
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -47,7 +50,9 @@ def run(output: Output, *, names: list[str], kind: str | None, reason: str, as_j
     app = the_app()
     load_modules(app, output)
     # All of them are looked at before the first one is paused.
-    found = [(kind or kind_of(app, name), real_name(kind, name)) for name in names]
+    found = [(kind or kind_of(app, name), name) for name in names]
+    if found:
+        _declare_queue_aside(app)
     try:
         for each in found:
             is_new = pauses.pause(*each, reason=reason, by=_me())
@@ -82,10 +87,22 @@ def kind_of(app: Celery, name: str) -> str:
     return kinds[0]
 
 
-def real_name(kind: str | None, name: str) -> str:
-    """The name as workers compare it: a signal's own, where an older one of its names is given."""
-    known = None if kind == "queue" else names.find(name)
-    return name if known is None else known.name
+def _declare_queue_aside(app: Celery) -> None:
+    """Declares where paused messages wait, on RabbitMQ: the workers' user may have no right to."""
+    with app.connection_for_write(connect_timeout=settings.get().publish_timeout) as connection:
+        if connection.transport.driver_type != "amqp":
+            return
+        name = pauses.queue_aside(app)
+        try:
+            connection.ensure_connection(max_retries=1, timeout=settings.get().publish_timeout)
+            with connection.channel() as channel:
+                routing.durable_queue(name)(channel).queue_declare()
+        except Exception as error:
+            if getattr(error, "reply_code", None) == PRECONDITION_FAILED:
+                return  # it is there, and was declared otherwise
+            raise CommandError(
+                f"queue {name}, where paused messages wait, cannot be declared: {type(error).__name__}: {error}"
+            ) from error
 
 
 def refusal(error: Exception) -> CommandError:

@@ -46,16 +46,9 @@ def _row(queue: QueueInfo) -> tuple[Any, ...]:
         queue.consumers,
         None if queue.oldest is None else duration(queue.oldest),
         queue.dead_letters,
-        _paused(queue),
+        "yes" if queue.is_paused else None,
         some_of(queue.signals) or None,
     )
-
-
-def _paused(queue: QueueInfo) -> str | None:
-    """Whether it is paused, and how many messages were put aside."""
-    if queue.is_paused:
-        return f"yes, {queue.paused_messages:,} aside" if queue.paused_messages else "yes"
-    return f"{queue.paused_messages:,}" if queue.paused_messages else None
 
 
 def duration(seconds: float) -> str:

@@ -8,24 +8,20 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from async_signals import pauses, settings
+from async_signals import names, pauses, settings
 from async_signals.errors import SignalNotSent
-from async_signals.inspection.pauses import resumable, waiting
-from async_signals.inspection.queues import QueueLook, paused_queue
+from async_signals.inspection.dead_letters import DeadLetter, DeadLetterQueue
 from async_signals.routing import NotNative
 
 from .output import Output
-from .pause import add_kind, real_name, refusal
+from .pause import add_kind, refusal
 from .project import load_modules, look_at, the_app
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 #: How long it takes at most until no worker puts anything aside any more, in seconds: a look, and a message in hand.
 _SETTLED = pauses.INTERVAL + 2.0
@@ -52,15 +48,16 @@ def run(output: Output, *, names: list[str], kind: str | None, every: bool, as_j
     try:
         if names or every:
             _end(output, names, kind, as_json)
-        paused = pauses.look() if settings.get().enabled else pauses.Paused(everything=True)
+        if not settings.get().enabled:
+            output.note("ASYNC_SIGNALS['enabled'] is False: every signal stays paused")
+            return
+        _wait_until_known(output)
+        paused = pauses.look()
     except (DatabaseError, ImproperlyConfigured) as error:
         raise refusal(error) from error
-    if paused.everything:
-        output.note("ASYNC_SIGNALS['enabled'] is False: every signal stays paused")
-        return
     with look_at(app) as look:
         try:
-            moved, failed = _send_on(output, app, look, paused, as_json)
+            moved, failed = _send_on(output, DeadLetterQueue(app, pauses.queue_aside(app), look), paused, as_json)
         except (NotNative, SignalNotSent) as error:
             raise CommandError(str(error)) from error
     if not as_json:
@@ -69,10 +66,15 @@ def run(output: Output, *, names: list[str], kind: str | None, every: bool, as_j
         sys.exit(1)
 
 
-def _end(output: Output, names: list[str], kind: str | None, as_json: bool) -> None:
-    wanted = {real_name(kind, name) for name in names}
-    found = [row for row in pauses.pauses() if not names or (row.name in wanted and kind in (None, row.kind))]
-    missing = wanted - {row.name for row in found}
+def _end(output: Output, wanted: list[str], kind: str | None, as_json: bool) -> None:
+    missing = set(wanted)
+    found = []
+    for row in pauses.pauses():
+        known = names.find(row.name) if row.kind == "signal" else None
+        meant = set(wanted) & set(pauses.names_of(known, row.name))
+        if (not wanted or meant) and kind in (None, row.kind):
+            found.append(row)
+            missing -= meant
     if missing:
         raise CommandError(f"not paused: {', '.join(sorted(missing))} (`signals pause` lists what is)")
     for row in found:
@@ -81,32 +83,44 @@ def _end(output: Output, names: list[str], kind: str | None, as_json: bool) -> N
             output.line(f"{row} is resumed")
 
 
-def _send_on(output: Output, app: Celery, look: QueueLook, paused: pauses.Paused, as_json: bool) -> tuple[int, int]:
-    """Sends on what is paused no longer; returns how many went on, and how many could not."""
+def _wait_until_known(output: Output) -> None:
     # Whoever does not know yet would put all of it aside again.
     with output.progress("Waiting until every worker knows, seconds", round(_SETTLED)) as progress:
         for _ in range(round(_SETTLED)):
             time.sleep(1)
             progress.advance(1)
-    moved, reasons = 0, list[str]()
-    waits = waiting(app, look)
-    with output.progress("Sending on what has waited", sum(waits.values())) as progress:
-        for queue in waits:
-            for page, found in resumable(app, look, queue, paused):
-                for number, letter in found:
-                    try:
-                        page.replay(number)
-                    except ConnectionError as error:
-                        raise CommandError(f"{letter.id or '?'} in {paused_queue(queue)}: {error}") from error
-                    except (SignalNotSent, ValueError) as error:
-                        reasons.append(f"{letter.id or '?'} stays in {paused_queue(queue)}: {error}")
-                    else:
-                        moved += 1
-                        if as_json:
-                            output.json({"id": letter.id, "signal": letter.signal, "queue": letter.queue})
-                progress.advance(page.examined)
-    for reason in reasons[:_MOST_REASONS]:
-        output.note(reason)
-    if len(reasons) > _MOST_REASONS:
-        output.note(f"{len(reasons) - _MOST_REASONS:,} more stay, for reasons such as these")
-    return moved, len(reasons)
+
+
+def _send_on(output: Output, queue: DeadLetterQueue, paused: pauses.Paused, as_json: bool) -> tuple[int, int]:
+    """Sends on what is paused no longer; returns how many went on, and how many could not."""
+    moved = failed = 0
+    with output.progress("Sending on what has waited", queue.count()) as progress:
+        for page in queue.scan():
+            for number, letter in page.letters():
+                if paused.covers(_names_of(letter), letter.queue):
+                    continue
+                try:
+                    page.replay(number)
+                except ConnectionError as error:
+                    raise CommandError(f"{letter.id or '?'} in {queue.name}: {error}") from error
+                except (SignalNotSent, ValueError) as error:
+                    failed += 1
+                    if failed <= _MOST_REASONS:
+                        output.note(f"{letter.id or '?'} stays in {queue.name}: {error}")
+                else:
+                    moved += 1
+                    if as_json:
+                        output.json({"id": letter.id, "signal": letter.signal, "queue": letter.queue})
+            progress.advance(page.examined)
+    if failed > _MOST_REASONS:
+        output.note(f"{failed - _MOST_REASONS:,} more stay, for reasons such as these")
+    if queue.not_seen:
+        output.note(
+            f"{queue.not_seen:,} of {queue.name} were not looked at: somebody else holds them, or more than 65,535 "
+            f"before them are still paused, which RabbitMQ gives one consumer at most"
+        )
+    return moved, failed + queue.not_seen
+
+
+def _names_of(letter: DeadLetter) -> tuple[str, ...]:
+    return pauses.names_of(names.find(letter.signal or ""), letter.signal or "")

@@ -65,8 +65,8 @@ impl Loop {
     /// Waits elsewhere, so that what comes behind it can run.
     fn set_aside(&mut self, tag: Tag, queue: Arc<str>, incoming: &Incoming) {
         let message = follow::paused(incoming, &queue, SystemTime::now());
-        let name = follow::paused_queue(&follow::own_queue(incoming, &queue));
-        self.follow(tag, queue, vec![(to_declared(&name, serde_json::Map::new(), message), Notice::None)]);
+        let outgoing = to_declared(&self.config.paused, serde_json::Map::new(), message);
+        self.follow(tag, queue, vec![(outgoing, Notice::None)]);
     }
 
     /// Too late to begin.
