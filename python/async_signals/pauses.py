@@ -132,9 +132,10 @@ class Watch:
                 if self._thread is None:
                     self._answered.clear()
                     self._patient_until = now + _FIRST_LOOK
-                    self._thread = threading.Thread(target=self._run, name="async-signals-pauses", daemon=True)
+                    thread = threading.Thread(target=self._run, name="async-signals-pauses", daemon=True)
                     # Nothing of whoever happens to ask first: tracers take a thread's work for part of its starter's.
-                    contextvars.Context().run(self._thread.start)
+                    contextvars.Context().run(thread.start)
+                    self._thread = thread
         return now < self._patient_until and not self._answered.is_set()
 
     def close(self) -> None:
@@ -261,7 +262,8 @@ def refuse(signal: AsyncSignal, plan: SendPlan, options: dict[str, Any]) -> None
         return
     queue = None
     if paused.queues:
-        queue = options.get("queue") or plan.queue_of(signal)
+        given = options.get("queue")
+        queue = plan.queue_of(signal) if given is None else str(getattr(given, "name", given))
     known_as = names_of(signal, plan.name)
     if not paused.covers(known_as, queue):
         return

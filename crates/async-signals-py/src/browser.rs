@@ -10,7 +10,7 @@ use async_signals::{
     dead_letters::{Filter, look},
 };
 use pyo3::{prelude::*, types::PyDict};
-use tokio::{runtime::Runtime, time::timeout};
+use tokio::runtime::Runtime;
 
 use crate::{
     broker::{self, seconds},
@@ -55,7 +55,7 @@ impl QueueBrowser {
     fn depth<'py>(&self, py: Python<'py>, queue: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
         let depth = py.detach(|| {
             let browser = self.browser()?;
-            self.runtime.block_on(self.in_time(browser.depth(queue)))
+            self.runtime.block_on(core::in_time(self.timeout, browser.depth(queue)))
         });
         let Some(depth) = depth.map_err(|error| error::misconfigured(py, error))? else { return Ok(None) };
         let told = PyDict::new(py);
@@ -81,7 +81,7 @@ impl QueueBrowser {
         let found = py.detach(|| {
             let browser = self.browser()?;
             let looking = look(&*browser, queue, Position::from_number(position), limit, &filter);
-            let found = self.runtime.block_on(self.in_time(looking))?;
+            let found = self.runtime.block_on(core::in_time(self.timeout, looking))?;
             Ok(found.map(|found| {
                 let described = found.letters.iter().map(describe).collect();
                 (found.examined, described, found.next.map(Position::to_number))
@@ -100,14 +100,6 @@ impl QueueBrowser {
     fn browser(&self) -> Result<Arc<dyn Browser>, BrokerError> {
         let core = self.core.lock().unwrap_or_else(PoisonError::into_inner).clone();
         core.ok_or_else(|| BrokerError::Refused { reason: "the connection is closed".to_owned() })
-    }
-
-    async fn in_time<T>(&self, request: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
-        let late = || BrokerError::Disconnected {
-            url: "the broker".to_owned(),
-            reason: format!("no answer in {:?}", self.timeout),
-        };
-        timeout(self.timeout, request).await.unwrap_or_else(|_| Err(late()))
     }
 }
 

@@ -102,6 +102,21 @@ where
     Err(last)
 }
 
+/// What a request says within `patience`.
+///
+/// # Errors
+///
+/// What the request failed with; [`BrokerError::Disconnected`] if it takes longer.
+pub async fn in_time<T>(
+    patience: Duration,
+    request: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    timeout(patience, request).await.unwrap_or_else(|_| {
+        let reason = format!("no answer in {patience:?}");
+        Err(BrokerError::Disconnected { url: "the broker".to_owned(), reason })
+    })
+}
+
 /// Connects to one of the configuration's URLs, without a time limit of its own.
 ///
 /// # Errors

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::DeadLetter;
 use crate::{
-    broker::{self, BrokerConfig, BrokerError, Consumer, Content, Subscription, Tag, Taken, consumer::HEARTBEAT},
+    broker::{
+        self, BrokerConfig, BrokerError, Consumer, Content, Subscription, Tag, Taken, consumer::HEARTBEAT, in_time,
+    },
     follow,
     message::{Outgoing, Queue, Route},
     publisher::{PublishError, Publisher},
@@ -163,7 +165,7 @@ impl DeadLetterQueue {
         while found.len() < limit && self.held().counted_bytes < MOST_COUNTED {
             // Everything is held until the end, and the broker would push no more than it was asked for.
             let prefetch = (self.held().tags.len() + BATCH).min(MOST_HELD);
-            self.in_time(self.consumer.prefetch(prefetch)).await?;
+            in_time(self.patience, self.consumer.prefetch(prefetch)).await?;
             let mut taking = self.consumer.take(&[], (limit - found.len()).min(BATCH));
             let (taken, is_last) = tokio::select! {
                 biased;
@@ -171,7 +173,7 @@ impl DeadLetterQueue {
                 taken = &mut taking => { let taken = taken?; let is_last = taken.is_empty(); (taken, is_last) }
                 () = sleep(QUIET) => {
                     self.consumer.interrupt();
-                    (self.in_time(taking).await?, true)
+                    (in_time(self.patience, taking).await?, true)
                 }
             };
             taken.iter().for_each(|taken| self.held().insert(taken, &route, self.max_age));
@@ -205,7 +207,7 @@ impl DeadLetterQueue {
                 held.tags.clone()
             }
         };
-        self.in_time(self.consumer.renew(&tags)).await
+        in_time(self.patience, self.consumer.renew(&tags)).await
     }
 
     /// Sends a message again, to the queue that it came from, for the receivers
@@ -248,7 +250,7 @@ impl DeadLetterQueue {
     async fn put_back_counted(&self) -> Result<(), BrokerError> {
         // What was pushed and not yet taken would be given back too.
         let route = straight_to(&self.queue);
-        let pushed = self.in_time(self.consumer.pause()).await?;
+        let pushed = in_time(self.patience, self.consumer.pause()).await?;
         pushed.iter().for_each(|taken| self.held().insert(taken, &route, self.max_age));
         let counted = std::mem::take(&mut self.held().counted);
         if counted.is_empty() {
@@ -257,7 +259,7 @@ impl DeadLetterQueue {
         let (tags, copies): (Vec<Tag>, Vec<Outgoing>) = counted.into_iter().unzip();
         let broker = broker::first(&self.config, self.patience, |url| broker::connect(&self.config, url)).await?;
         for (tags, copies) in tags.chunks(broker.batch()).zip(copies.chunks(broker.batch())) {
-            let published = self.in_time(async { Ok(broker.publish(copies).await) }).await?;
+            let published = in_time(self.patience, async { Ok(broker.publish(copies).await) }).await?;
             let (mut safe, mut failed) = (Vec::new(), Ok(()));
             for (tag, published) in tags.iter().zip(published) {
                 match published {
@@ -265,31 +267,23 @@ impl DeadLetterQueue {
                     Err(error) => failed = Err(error),
                 }
             }
-            self.in_time(self.consumer.acknowledge(&safe)).await?;
+            in_time(self.patience, self.consumer.acknowledge(&safe)).await?;
             failed?;
             self.renew().await?;
         }
-        self.in_time(self.consumer.flush()).await?;
+        in_time(self.patience, self.consumer.flush()).await?;
         let _ = timeout(self.patience, broker.close()).await;
         Ok(())
     }
 
     async fn settle(&self, letter: &Held) -> Result<(), BrokerError> {
-        self.in_time(self.consumer.acknowledge(&[letter.tag])).await?;
+        in_time(self.patience, self.consumer.acknowledge(&[letter.tag])).await?;
         self.held().remove(letter.tag);
         // What was settled is settled; whoever goes on will hear of it.
         if let Err(error) = self.renew().await {
             tracing::warn!(%error, "cannot say that dead letters are still looked at");
         }
         Ok(())
-    }
-
-    async fn in_time<T>(&self, request: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
-        let late = || BrokerError::Disconnected {
-            url: "the broker".to_owned(),
-            reason: format!("no answer in {:?}", self.patience),
-        };
-        timeout(self.patience, request).await.unwrap_or_else(|_| Err(late()))
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HeldMessages> {
