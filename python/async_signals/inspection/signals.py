@@ -59,6 +59,7 @@ class SignalInfo:
         queue: The queue that Celery's router has for it; None where only a send would tell.
         durability: "confirmed" or "background".
         on_commit: Whether a send in a transaction waits for the commit.
+        when_paused: What becomes of its sends while it is paused: "keep" or "refuse".
         priority, expires, providing_args: As the signal was made.
         receivers: Who is connected to it, in the order in which they are called.
     """
@@ -70,6 +71,7 @@ class SignalInfo:
     queue: str | None
     durability: str
     on_commit: bool
+    when_paused: str
     priority: int | None
     expires: float | None
     providing_args: tuple[str, ...] | None
@@ -126,6 +128,7 @@ def _described(signal: AsyncSignal, routes: Routes | None) -> SignalInfo:
         queue=signal.queue if routes is None else routes.queue_of(signal),
         durability=signal.durability or defaults.durability,
         on_commit=defaults.on_commit if signal.on_commit is None else signal.on_commit,
+        when_paused=signal.when_paused or defaults.when_paused,
         priority=signal.priority,
         expires=signal.expires,
         providing_args=None if signal.providing_args is None else tuple(sorted(signal.providing_args)),

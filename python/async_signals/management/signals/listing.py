@@ -60,6 +60,8 @@ def _options(signal: SignalInfo, receiver: ReceiverInfo | None) -> str:
     said = []
     if signal.durability == "background":
         said.append("background")
+    if signal.when_paused == "refuse":
+        said.append("when_paused=refuse")
     if signal.priority is not None:
         said.append(f"priority={signal.priority}")
     if signal.expires is not None:

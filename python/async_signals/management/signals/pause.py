@@ -63,7 +63,8 @@ def run(output: Output, *, names: list[str], kind: str | None, reason: str, as_j
         raise refusal(error) from error
     if as_json:
         for row in rows:
-            output.json({name: getattr(row, name) for name in ("kind", "name", "at", "by", "reason")})
+            at = row.at.isoformat()
+            output.json({"kind": row.kind, "name": row.name, "at": at, "by": row.by, "reason": row.reason})
     elif found:
         output.line(f"Every worker and sender knows within {pauses.INTERVAL:g} s.")
     else:

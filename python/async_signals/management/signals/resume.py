@@ -51,7 +51,8 @@ def run(output: Output, *, names: list[str], kind: str | None, every: bool, as_j
         if not settings.get().enabled:
             output.note("ASYNC_SIGNALS['enabled'] is False: every signal stays paused")
             return
-        _wait_until_known(output)
+        if names or every:
+            _wait_until_known(output)
         paused = pauses.look()
     except (DatabaseError, ImproperlyConfigured) as error:
         raise refusal(error) from error
@@ -61,7 +62,8 @@ def run(output: Output, *, names: list[str], kind: str | None, every: bool, as_j
         except (NotNative, SignalNotSent) as error:
             raise CommandError(str(error)) from error
     if not as_json:
-        output.line(f"{moved:,} sent on" + (f", {failed:,} stay" if failed else ""))
+        told = f"{moved:,} sent on" if moved else "Nothing had to be sent on"
+        output.line(told + (f", {failed:,} stay" if failed else ""))
     if failed:
         sys.exit(1)
 
@@ -85,7 +87,8 @@ def _end(output: Output, wanted: list[str], kind: str | None, as_json: bool) -> 
 
 def _wait_until_known(output: Output) -> None:
     # Whoever does not know yet would put all of it aside again.
-    with output.progress("Waiting until every worker knows, seconds", round(_SETTLED)) as progress:
+    output.note(f"Waiting {_SETTLED:g} s until every worker knows")
+    with output.progress("Seconds", round(_SETTLED)) as progress:
         for _ in range(round(_SETTLED)):
             time.sleep(1)
             progress.advance(1)
