@@ -32,7 +32,7 @@ _REFUSED = {
     "pool_shrink": "its processes are set when it is started",
     "pool_restart": "its processes are restarted with it",
     "add_consumer": "its queues are set when it is started",
-    "cancel_consumer": "its queues are set when it is started",
+    "cancel_consumer": "its queues are set when it is started; `manage.py signals pause` keeps it from reading one",
 }
 
 
