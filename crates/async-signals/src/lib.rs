@@ -19,6 +19,7 @@
 //! 12. [`dead_letters`]: looking into the queue of those.
 #![forbid(unsafe_code)]
 
+mod backoff;
 pub mod broker;
 pub mod celery;
 pub mod connection;

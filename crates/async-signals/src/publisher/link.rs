@@ -2,7 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use crate::broker::{self, Broker, BrokerConfig, BrokerError};
+use crate::{
+    backoff::Backoff,
+    broker::{self, Broker, BrokerConfig, BrokerError},
+    retry,
+};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -11,8 +15,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Link {
     config: Arc<BrokerConfig>,
-    next_url: usize,
-    pause: Duration,
+    /// Which URL the last attempt went to, and the next one goes to.
+    url: usize,
+    backoff: Backoff,
+    /// Whether the connection has carried a message.
+    works: bool,
     patience: Duration,
 }
 
@@ -24,18 +31,14 @@ impl Link {
             0 | 1 => 1,
             several => u32::try_from(several).unwrap_or(u32::MAX).saturating_add(1),
         };
-        Self { patience: timeout / shares, config: Arc::new(config), next_url: 0, pause: Duration::ZERO }
+        let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        Self { patience: timeout / shares, config: Arc::new(config), url: 0, backoff, works: false }
     }
 
     /// One attempt, after the pause that the failures before it call for.
     pub(super) fn connect(&mut self) -> impl Future<Output = Result<Arc<dyn Broker>, BrokerError>> + use<> {
-        let (config, patience, pause) = (self.config.clone(), self.patience, self.pause);
-        let index = self.next_url;
-        let urls = config.urls.len();
-        self.next_url = if urls == 0 { 0 } else { (index + 1) % urls };
-        if urls == 0 || self.next_url == 0 {
-            self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        }
+        let (config, patience, pause) = (self.config.clone(), self.patience, self.backoff.pause());
+        let index = self.url;
         async move {
             if !pause.is_zero() {
                 sleep(pause).await;
@@ -49,10 +52,24 @@ impl Link {
         }
     }
 
-    /// It worked: the next loss is answered at once, by the same URL.
-    pub(super) fn connected(&mut self) {
-        let urls = self.config.urls.len().max(1);
-        self.next_url = (self.next_url + urls - 1) % urls;
-        self.pause = Duration::ZERO;
+    /// The broker has taken a message, or has said what is wrong with one.
+    pub(super) fn worked(&mut self) {
+        self.works = true;
+        self.backoff.reset();
+    }
+
+    /// The connection is gone. The next one is made at once and by the same URL, unless this one never did anything.
+    pub(super) fn lost(&mut self) {
+        if !std::mem::take(&mut self.works) {
+            self.failed();
+        }
+    }
+
+    /// The attempt has failed: the next one goes to the next URL.
+    pub(super) fn failed(&mut self) {
+        self.url = (self.url + 1) % self.config.urls.len().max(1);
+        if self.url == 0 {
+            self.backoff.failed(retry::random());
+        }
     }
 }

@@ -127,6 +127,8 @@ pub(super) struct Pump {
     stale: usize,
     flushes: Vec<Flush>,
     next_number: u64,
+    /// Whether something stood in the way when it was last tried.
+    is_obstructed: bool,
     /// Nothing is sent before, since the broker asked for a pause.
     resume_at: Option<Instant>,
     timeout: Duration,
@@ -152,6 +154,7 @@ impl Pump {
             stale: 0,
             flushes: Vec::new(),
             next_number: 0,
+            is_obstructed: false,
             resume_at: None,
             timeout: config.timeout,
             closing: false,
@@ -298,14 +301,10 @@ impl Pump {
 
     fn connected(&mut self, result: Result<Arc<dyn Broker>, BrokerError>) {
         match result {
-            Ok(broker) => {
-                self.link.connected();
-                self.broker = Some(broker);
-                if self.shared.set_obstacle(None) {
-                    self.observer.reconnected();
-                }
-            }
+            // Whether it is of use, the first message tells.
+            Ok(broker) => self.broker = Some(broker),
             Err(error) => {
+                self.link.failed();
                 self.obstructed(&error);
                 if !error.is_transient() {
                     self.refuse(error);
@@ -326,7 +325,17 @@ impl Pump {
         });
     }
 
+    /// The broker has taken a message, or has said what is wrong with one.
+    fn worked(&mut self) {
+        self.link.worked();
+        if std::mem::take(&mut self.is_obstructed) {
+            self.shared.set_obstacle(None);
+            self.observer.reconnected();
+        }
+    }
+
     fn obstructed(&mut self, error: &BrokerError) {
+        self.is_obstructed = true;
         self.events.clear();
         if !self.shared.set_obstacle(Some(error.clone())) {
             self.observer.disconnected(error);
@@ -341,18 +350,20 @@ impl Pump {
         }
         debug_assert_eq!(tickets.len(), answers.len(), "a broker answers for each message");
         let (mut messages, mut bytes) = (0, 0);
+        let (mut worked, mut hindrance) = (false, None);
         for ((ticket, outgoing), answer) in tickets.into_iter().zip(batch).zip(answers) {
             let size = outgoing.message.body.len();
             let Ticket { slot, number } = ticket;
             match answer {
                 Err(error) if error.is_transient() => {
-                    self.hindered(&error);
+                    hindrance = Some(error);
                     if slot.as_ref().is_none_or(|slot| !slot.is_settled()) {
                         self.again.push(Entry { outgoing, event: None, slot, number });
                     }
                     continue;
                 }
                 answer => {
+                    worked = true;
                     let outcome = answer.map_err(PublishError::from);
                     match slot {
                         Some(slot) => slot.settle(outcome),
@@ -370,11 +381,20 @@ impl Pump {
         if messages > 0 {
             self.shared.buffer.release(messages, bytes);
         }
+        if worked {
+            self.worked();
+        }
+        if let Some(error) = hindrance {
+            self.hindered(&error);
+        }
     }
 
     fn hindered(&mut self, error: &BrokerError) {
         if error.is_disconnect() {
-            self.broker = None;
+            // Each of the connection's batches says so.
+            if self.broker.take().is_some() {
+                self.link.lost();
+            }
         } else {
             self.resume_at = Some(Instant::now() + BLOCKED_PAUSE);
         }

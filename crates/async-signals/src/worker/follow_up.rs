@@ -6,10 +6,12 @@ use tokio::time::sleep;
 
 use super::Observer;
 use crate::{
+    backoff::Backoff,
     broker::{BrokerError, Tag},
     follow::Failure,
     message::{Outgoing, Route},
     publisher::{PublishError, Publisher},
+    retry,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -56,7 +58,7 @@ impl FollowUp {
     /// Publishes all of it; does not give up. Dropping it half-way costs a duplicate at most.
     pub(super) async fn publish(self, publisher: Arc<Publisher>, observer: Arc<dyn Observer>) -> Tag {
         for (mut outgoing, notice) in self.outgoing {
-            let mut pause = FIRST_PAUSE;
+            let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
             while let Err(error) = send(&publisher, outgoing.clone()).await {
                 let queue = outgoing.route.routing_key.clone();
                 let declares = !outgoing.route.declare.is_empty();
@@ -71,8 +73,8 @@ impl FollowUp {
                     break;
                 }
                 observer.hindered(&outgoing.message.properties.correlation_id, &queue, &error);
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                backoff.failed(retry::random());
+                sleep(backoff.pause()).await;
             }
             notice.tell(&*observer, &outgoing.message.properties.correlation_id);
         }

@@ -2,16 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::WorkerConfig;
 use crate::{
+    backoff::Backoff,
     broker::{self, BrokerConfig, BrokerError, Consumer, Subscription, Tag},
     message::Queue,
+    retry,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A connection that has lived for so long worked, even if no message came.
+const LIVED: Duration = Duration::from_secs(10);
 
 /// Makes the worker's connections, one URL after the other, with growing pauses between rounds.
 #[derive(Debug)]
@@ -22,7 +26,9 @@ pub(super) struct Link {
     prefetch: usize,
     patience: Duration,
     url: usize,
-    pause: Duration,
+    backoff: Backoff,
+    /// When the connection was made; `None` once it has brought messages.
+    unproven_since: Option<Instant>,
     generation: u32,
     /// Whether it ever worked: from then on nothing is given up.
     proven: bool,
@@ -39,7 +45,8 @@ impl Link {
             prefetch: config.least_prefetch,
             patience: config.timeout,
             url: 0,
-            pause: Duration::ZERO,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            unproven_since: None,
             generation: 0,
             proven: false,
             rounds_left: config.startup_rounds,
@@ -59,7 +66,7 @@ impl Link {
             held,
             prefetch: self.prefetch,
         };
-        let (config, index, patience, pause) = (self.broker.clone(), self.url, self.patience, self.pause);
+        let (config, index, patience, pause) = (self.broker.clone(), self.url, self.patience, self.backoff.pause());
         async move {
             sleep(pause).await;
             let Some(url) = config.urls.get(index) else {
@@ -81,19 +88,40 @@ impl Link {
         self.broker.urls.get(self.url).map(ToString::to_string).unwrap_or_default()
     }
 
-    /// It worked: the next loss is answered at once, by the same URL.
+    /// There is a connection. Whether it is of use, its first messages tell.
     pub(super) fn connected(&mut self) {
         self.proven = true;
-        self.pause = Duration::ZERO;
+        self.unproven_since = Some(Instant::now());
+    }
+
+    /// Messages have come.
+    pub(super) fn worked(&mut self) {
+        if self.unproven_since.take().is_some() {
+            self.backoff.reset();
+        }
+    }
+
+    /// The connection is gone. The next one is made at once and by the same URL, unless this one never did anything.
+    pub(super) fn lost(&mut self) {
+        match self.unproven_since.take() {
+            Some(since) if since.elapsed() < LIVED => self.next_url(),
+            _ => self.backoff.reset(),
+        }
     }
 
     /// It did not work. Whether there is a point in trying again.
     pub(super) fn may_try_again(&mut self, error: &BrokerError) -> bool {
-        self.url = (self.url + 1) % self.broker.urls.len().max(1);
+        self.next_url();
         if self.url == 0 {
-            self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             self.rounds_left = self.rounds_left.map(|rounds| rounds.saturating_sub(1));
         }
         self.proven || (error.is_transient() && self.rounds_left != Some(0))
+    }
+
+    fn next_url(&mut self) {
+        self.url = (self.url + 1) % self.broker.urls.len().max(1);
+        if self.url == 0 {
+            self.backoff.failed(retry::random());
+        }
     }
 }

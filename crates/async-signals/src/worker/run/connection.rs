@@ -35,6 +35,7 @@ impl Loop {
     pub(super) fn lost(&mut self, error: &BrokerError) {
         let Some(consumer) = self.consumer.take() else { return };
         self.config.observer.disconnected(error);
+        self.link.lost();
         self.takes.forget();
         (self.settling, self.renewing, self.quieting) = (None, None, None);
         let keeps = consumer.keeps_over_reconnect();

@@ -142,6 +142,7 @@ impl Loop {
                 }
                 result = self.takes.next() => match result {
                     Ok(taken) => {
+                        self.link.worked();
                         self.settlements.taken();
                         self.admit_all(taken);
                     }

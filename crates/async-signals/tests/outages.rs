@@ -1,0 +1,111 @@
+//! Servers that take connections and refuse all work, as a master does that has become a replica: how often they are
+//! tried, and what is said of them.
+
+#![cfg(feature = "redis")]
+
+mod servers;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_signals::{
+    broker::{BrokerConfig, BrokerError},
+    message::{Headers, Message, Outgoing, Properties, Queue, Route},
+    publisher::{PublishError, Publisher, PublisherConfig},
+    worker::{Job, Observer, Runner, Worker, WorkerConfig},
+};
+use bytes::Bytes;
+use serde_json::Map;
+use servers::{Bench, DEADLINE, redis::Redis};
+use tokio::{sync::mpsc, time::timeout};
+
+fn outgoing(publisher: &Publisher) -> Outgoing {
+    let id = publisher.next_id();
+    let properties = Properties::for_task(id);
+    let message =
+        Message { id, headers: Headers::Raw(Map::new()), properties, body: Bytes::from_static(b"[[],{},{}]") };
+    Outgoing { route: Arc::new(Route::to_queue("q")), message }
+}
+
+/// How many connections the server has been asked for so far.
+fn connections(redis: &mut redis::Connection) -> usize {
+    let told: String = redis::cmd("INFO").arg("stats").query(redis).expect("what it counts");
+    let count = told.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    count.and_then(|count| count.trim().parse().ok()).expect("a number")
+}
+
+fn replica_of(redis: &mut redis::Connection, host: &str, port: &str) {
+    let _: () = redis::cmd("REPLICAOF").arg(host).arg(port).query(redis).expect("a change of roles");
+}
+
+#[tokio::test]
+async fn a_replica_is_tried_seldom_and_named_and_what_waits_goes_once_it_is_a_master_again() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let publisher = Publisher::spawn(PublisherConfig::new(server.config()));
+    publisher.send(outgoing(&publisher), None).expect("sent").await.expect("confirmed");
+    let mut redis = server.connection();
+    replica_of(&mut redis, "127.0.0.1", "1");
+    publisher.buffer(outgoing(&publisher)).expect("room");
+    let before = connections(&mut redis);
+    let sent = publisher.send(outgoing(&publisher), Some(Duration::from_secs(4))).expect("sent").await;
+    let Err(error @ PublishError::Deadline { .. }) = sent else { panic!("{sent:?}") };
+    assert!(error.to_string().contains("READONLY"), "{error}");
+    let tried = connections(&mut redis) - before;
+    assert!((1..=15).contains(&tried), "{tried} connections in 4 seconds");
+
+    replica_of(&mut redis, "NO", "ONE");
+    publisher.flush(DEADLINE).expect("open").await.expect("what nobody waits for is there");
+    assert_eq!(server.take("q").len(), 2);
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_refuses_all_work() {
+    let (Some(replica), Some(master)) = (Redis::start(&[]), Redis::start(&[])) else { return };
+    replica_of(&mut replica.connection(), "127.0.0.1", "1");
+    let mut config: BrokerConfig = replica.config();
+    config.urls.extend(master.config().urls);
+    let publisher = Publisher::spawn(PublisherConfig::new(config));
+    publisher.send(outgoing(&publisher), None).expect("sent").await.expect("confirmed");
+    assert_eq!(master.take("q").len(), 1);
+}
+
+struct NoReceivers;
+
+impl Runner for NoReceivers {
+    fn knows(&self, _: &str) -> bool {
+        false
+    }
+
+    fn start(&self, _: Vec<Job>) {}
+}
+
+struct Losses(mpsc::UnboundedSender<String>);
+
+impl Observer for Losses {
+    fn disconnected(&self, error: &BrokerError) {
+        let _ = self.0.send(error.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_whose_queue_cannot_be_read_tries_again_with_growing_pauses() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let mut redis = server.connection();
+    let _: () = redis::cmd("SET").arg(&["q", "no list"]).query(&mut redis).expect("a key of another type");
+    let (losses, mut lost) = mpsc::unbounded_channel();
+    let mut config = WorkerConfig::new(server.config(), vec![Queue::direct("q")]);
+    config.observer = Arc::new(Losses(losses));
+    let (worker, running) = Worker::new(config, Arc::new(NoReceivers));
+    let running = tokio::spawn(running);
+    let start = Instant::now();
+    for _ in 0..6 {
+        let error = timeout(DEADLINE, lost.recv()).await.expect("in time").expect("it works on");
+        assert!(error.contains("WRONGTYPE"), "{error}");
+    }
+    // 50, 100, 200, 400 and 800 ms lie between six of them, less half of each at most.
+    assert!(start.elapsed() >= Duration::from_millis(775), "{:?}", start.elapsed());
+    worker.stop_now();
+    timeout(DEADLINE, running).await.expect("it ends").expect("no panic").expect("no error");
+}
