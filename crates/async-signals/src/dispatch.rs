@@ -13,6 +13,7 @@ use crate::{
     delivery::Delivery,
     follow::{Failure, Ours},
     message::Incoming,
+    panics,
     payload::{Body, DecodeError},
     receiver::BoxError,
     registry,
@@ -97,18 +98,21 @@ fn trace(incoming: &Incoming, header: &str) -> Option<String> {
 }
 
 /// What a failed receiver says to whoever looks after it.
-pub(crate) fn failure(receiver: &str, error: &BoxError, retry: Option<&RetryPolicy>) -> Failure {
+pub(crate) fn failure(receiver: &str, error: BoxError, retry: Option<&RetryPolicy>) -> Failure {
+    let told = panics::caught(|| (error.to_string(), causes(&error)));
+    let _ = panics::caught(|| drop(error));
+    let (error, traceback) =
+        told.unwrap_or_else(|text| (format!("an error that cannot be shown: it panicked: {text}"), None));
+    Failure { receiver: receiver.to_owned(), error, traceback, retry: retry.cloned(), unknown: false }
+}
+
+/// What has caused an error, a line each.
+fn causes(error: &BoxError) -> Option<String> {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
         causes.push(format!("caused by: {error}"));
         cause = error.source();
     }
-    Failure {
-        receiver: receiver.to_owned(),
-        error: error.to_string(),
-        traceback: (!causes.is_empty()).then(|| causes.join("\n")),
-        retry: retry.cloned(),
-        unknown: false,
-    }
+    (!causes.is_empty()).then(|| causes.join("\n"))
 }

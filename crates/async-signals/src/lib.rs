@@ -30,6 +30,7 @@ pub mod durability;
 pub mod follow;
 mod ids;
 pub mod message;
+mod panics;
 pub mod payload;
 pub mod protocol;
 pub mod publisher;

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::{
     delivery::Delivery,
+    panics,
     payload::{Body, DecodeError},
 };
 
@@ -88,13 +89,8 @@ impl<P: 'static> Receiver<P> {
             Ok(Called::Running(running)) => AssertUnwindSafe(running).catch_unwind().await,
             Err(panic) => Err(panic),
         };
-        result.unwrap_or_else(|panic| Err(Panicked { message: panic_message(&*panic) }.into()))
+        result.unwrap_or_else(|panic| Err(Panicked { message: panics::text(&*panic) }.into()))
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text").to_owned()
 }
 
 /// What receivers of one message are given.
@@ -108,7 +104,9 @@ pub(crate) struct Given<'a, P> {
 impl<'a, P: DeserializeOwned> Given<'a, P> {
     /// Decodes the payload, so that what does not fit is known before anything of it runs.
     pub(crate) fn new(body: &'a Body, delivery: &'a Delivery) -> Result<Self, DecodeError> {
-        Ok(Self { payload: Some(body.payload()?), body, delivery })
+        let decoded = panics::caught(|| body.payload());
+        let panicked = |text| Err(DecodeError::Malformed { reason: format!("decoding its payload panicked: {text}") });
+        Ok(Self { payload: Some(decoded.unwrap_or_else(panicked)?), body, delivery })
     }
 
     fn take(&mut self) -> Result<P, DecodeError> {

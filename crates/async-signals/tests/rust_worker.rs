@@ -7,6 +7,8 @@ mod servers;
 
 #[path = "rust_worker/failing.rs"]
 mod failing;
+#[path = "rust_worker/panicking.rs"]
+mod panicking;
 #[path = "rust_worker/stopping.rs"]
 mod stopping;
 
@@ -76,7 +78,9 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("what is sent reaches its receivers", |bench| reaches(bench).boxed_local()),
     ("receivers are told of their message", |bench| tells(bench).boxed_local()),
     ("all receivers run, and only those that failed are tried again", |bench| failing::retries(bench).boxed_local()),
-    ("a receiver that panics has failed, and its worker lives", |bench| failing::panics(bench).boxed_local()),
+    ("a receiver that panics has failed, and its worker lives", |bench| panicking::receivers(bench).boxed_local()),
+    ("a payload that panics is alone in that", |bench| panicking::payloads(bench).boxed_local()),
+    ("an error that panics is a failure all the same", |bench| panicking::errors(bench).boxed_local()),
     ("a message for a receiver that is gone is parked", |bench| failing::misses(bench).boxed_local()),
     ("what nobody here can run is parked with the reason", |bench| failing::parks(bench).boxed_local()),
     ("a known signal without receivers is acknowledged", |bench| unheard(bench).boxed_local()),

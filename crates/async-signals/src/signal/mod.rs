@@ -25,6 +25,7 @@ use crate::{
     dispatch::{self, Dispatch},
     durability::Durability,
     follow::Failure,
+    panics,
     payload::{Body, DecodeError},
     receiver::{Given, IntoReceiver},
     registry::{self, DuplicateSignal},
@@ -358,14 +359,22 @@ impl<P: Serialize + DeserializeOwned + Send + 'static> Dispatch for AsyncSignal<
                     }
                 }
                 if let Err(error) = connected.receiver.call(&mut given).await {
-                    tracing::error!(
-                        "receiver {} of signal {} failed for message {}: {error}",
-                        connected.name,
-                        self.name,
-                        delivery.id
-                    );
-                    failures.push(dispatch::failure(&connected.name, &error, connected.retry(self.retry.as_ref())));
+                    let failure = dispatch::failure(&connected.name, error, connected.retry(self.retry.as_ref()));
+                    // A subscriber of the user's may panic, too.
+                    let _ = panics::caught(|| {
+                        tracing::error!(
+                            "receiver {} of signal {} failed for message {}: {}",
+                            connected.name,
+                            self.name,
+                            delivery.id,
+                            failure.error
+                        );
+                    });
+                    failures.push(failure);
                 }
+            }
+            if let Err(text) = panics::caught(|| drop(given)) {
+                let _ = panics::caught(|| tracing::error!("a payload of {} panicked when dropped: {text}", self.name));
             }
             missing.sort_unstable();
             missing.dedup();

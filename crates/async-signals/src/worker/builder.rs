@@ -1,6 +1,6 @@
 //! A worker whose receivers are this program's own.
 
-use std::{fmt, io, sync::Arc, thread, time::Duration};
+use std::{fmt, io, pin::pin, sync::Arc, thread, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -215,15 +215,24 @@ impl WorkerBuilder {
             let _ = ended.send(runtime.block_on(running));
         })?;
         let running = Running { core, lanes };
-        let mut tasks = JoinSet::new();
+        let mut lanes = JoinSet::new();
         for _ in 0..self.concurrency {
-            tasks.spawn(running.lanes.clone().run());
+            lanes.spawn(running.lanes.clone().run());
         }
-        let ended = tokio::select! {
-            ended = &mut end => ended,
-            _ = shutdown => {
-                running.core.stop(self.stop_timeout);
-                end.await
+        let mut shutdown = pin!(shutdown);
+        let mut is_stopping = false;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut end => break ended,
+                _ = &mut shutdown, if !is_stopping => {
+                    is_stopping = true;
+                    running.core.stop(self.stop_timeout);
+                }
+                // A lane ends by itself when there are no more jobs, and by nothing else, unless there is a fault here.
+                Some(Err(error)) = lanes.join_next() => {
+                    tracing::error!("a worker's lane has died, and another one takes its place: {error}");
+                    lanes.spawn(running.lanes.clone().run());
+                }
             }
         };
         ended.map_err(|_| WorkerError::Died)?.map_err(WorkerError::Broker)

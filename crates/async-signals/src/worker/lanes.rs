@@ -2,16 +2,18 @@
 //! from its first receiver to its last.
 
 use std::{
+    any::Any,
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use tokio::{sync::Notify, task};
 
 use super::{Job, Outcome, Runner};
-use crate::dispatch;
+use crate::{dispatch, panics};
 
 /// After how many messages whose receivers never waited a lane lets others have the thread.
 const IN_A_ROW: u32 = 32;
@@ -92,12 +94,13 @@ impl Lanes {
         while let Some(job) = self.next().await {
             let Some(job) = job.begin() else { continue };
             let begun = Instant::now();
-            let (signal, outcome) = dispatch::run(job.incoming(), &job.queue).await;
+            let dispatched = AssertUnwindSafe(dispatch::run(job.incoming(), &job.queue)).catch_unwind().await;
+            let (signal, outcome) = dispatched.unwrap_or_else(|panic| (None, panicked(&*panic)));
             if let Some(hear) = &self.on_outcome {
                 let (id, queue, took) = (job.id(), &*job.queue, begun.elapsed());
                 let ran = Ran { id, signal, queue, outcome: &outcome, took };
                 // It is no receiver: what it panics with is in the log, and the message is as it is.
-                let _ = catch_unwind(AssertUnwindSafe(|| hear(&ran)));
+                let _ = panics::caught(|| hear(&ran));
             }
             job.finish(outcome);
             in_a_row += 1;
@@ -112,6 +115,11 @@ impl Lanes {
         // Nothing in it can be left half-done by a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What becomes of a message beside whose receivers something has panicked.
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+    Outcome::Unfit { kind: "Panicked".into(), reason: format!("running it panicked: {}", panics::text(panic)) }
 }
 
 impl Runner for Lanes {

@@ -36,27 +36,6 @@ pub(super) async fn retries(bench: &mut dyn Bench) {
     assert_eq!(bench.read(&queue).await, []);
 }
 
-pub(super) async fn panics(bench: &mut dyn Bench) {
-    let queue = fresh("queue");
-    let signal = leaked(signal());
-    let (tell, mut told) = telling();
-    let panics = |order: OrderPlaced| assert_ne!(order.order_id, 0, "out of paper");
-    signal.connect_with(panics, Connect::new().dispatch_uid("shop.print").retry(soon(0)));
-    signal.connect(move |order: OrderPlaced| {
-        let _ = tell.send(order.order_id);
-    });
-    let celery = celery(bench, &queue);
-    for number in 0..2 {
-        signal.options().via(&celery).send(Sender::NONE, &order(number)).await.expect("sent");
-    }
-    let working = Working::start(Worker::builder(&celery).concurrency(1));
-    assert_eq!((told.next().await, told.next().await), (0, 1), "its neighbour and its lane go on");
-    let dead = read(bench, &format!("{queue}.dead"), 1).await;
-    let error = parked(&dead[0])["failures"][0]["error"].to_string();
-    assert!(error.contains("panicked") && error.contains("out of paper"), "{error}");
-    working.stop().await;
-}
-
 pub(super) async fn misses(bench: &mut dyn Bench) {
     let queue = fresh("queue");
     let signal = leaked(signal());
