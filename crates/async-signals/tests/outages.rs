@@ -11,21 +11,23 @@ use std::{
 };
 
 use async_signals::{
+    Celery,
     broker::{BrokerConfig, BrokerError},
     message::{Headers, Message, Outgoing, Properties, Queue, Route},
     publisher::{PublishError, Publisher, PublisherConfig},
     worker::{Job, Observer, Runner, Worker, WorkerConfig},
 };
 use bytes::Bytes;
-use serde_json::Map;
+use serde_json::json;
 use servers::{Bench, DEADLINE, redis::Redis};
 use tokio::{sync::mpsc, time::timeout};
 
 fn outgoing(publisher: &Publisher) -> Outgoing {
     let id = publisher.next_id();
+    let headers = json!({"task": "async_signals.propagate", "id": id.to_string()});
+    let headers = headers.as_object().expect("a map").clone();
     let properties = Properties::for_task(id);
-    let message =
-        Message { id, headers: Headers::Raw(Map::new()), properties, body: Bytes::from_static(b"[[],{},{}]") };
+    let message = Message { id, headers: Headers::Raw(headers), properties, body: Bytes::from_static(b"[[],{},{}]") };
     Outgoing { route: Arc::new(Route::to_queue("q")), message }
 }
 
@@ -71,6 +73,55 @@ async fn the_next_address_is_tried_when_one_refuses_all_work() {
     assert_eq!(master.take("q").len(), 1);
 }
 
+/// Two addresses of one server: at the first nobody is let in.
+fn wrong_then_right(server: &Redis) -> BrokerConfig {
+    let mut config = BrokerConfig::new(&server.url(":wrong@")).expect("a URL");
+    config.urls.extend(server.config().urls);
+    config
+}
+
+#[tokio::test]
+async fn a_list_of_addresses_is_tried_to_its_end() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let publisher = Publisher::spawn(PublisherConfig::new(wrong_then_right(&server)));
+    publisher.send(outgoing(&publisher), None).expect("sent").await.expect("confirmed");
+    let celery = Celery::builder().broker(wrong_then_right(&server)).build().expect("a configuration");
+    celery.ping().await.expect("an answer");
+
+    let (jobs, mut taken) = mpsc::unbounded_channel();
+    let config = WorkerConfig::new(wrong_then_right(&server), vec![Queue::direct("q")]);
+    let (worker, running) = Worker::new(config, Arc::new(Takes(jobs)));
+    let running = tokio::spawn(running);
+    timeout(DEADLINE, taken.recv()).await.expect("in time").expect("it works");
+    worker.stop_now();
+    timeout(DEADLINE, running).await.expect("it ends").expect("no panic").expect("no error");
+}
+
+#[tokio::test]
+async fn who_is_let_in_nowhere_is_told_at_once() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let mut config = BrokerConfig::new(&server.url(":wrong@")).expect("a URL");
+    config.urls.extend(BrokerConfig::new(&server.url(":worse@")).expect("a URL").urls);
+    let publisher = Publisher::spawn(PublisherConfig::new(config.clone()));
+    let sent = publisher.send(outgoing(&publisher), Some(DEADLINE * 2)).expect("sent");
+    let error = timeout(DEADLINE, sent).await.expect("before its deadline").expect_err("a wrong password");
+    assert!(error.to_string().contains("WRONGPASS"), "{error}");
+    let (_worker, running) = Worker::new(WorkerConfig::new(config, vec![Queue::direct("q")]), Arc::new(NoReceivers));
+    let error = timeout(DEADLINE, running).await.expect("it ends").expect_err("a wrong password");
+    assert!(matches!(error, BrokerError::Authentication { .. }), "{error}");
+}
+
+/// Takes jobs, and does nothing with them.
+struct Takes(mpsc::UnboundedSender<Job>);
+
+impl Runner for Takes {
+    fn start(&self, jobs: Vec<Job>) {
+        for job in jobs {
+            let _ = self.0.send(job);
+        }
+    }
+}
+
 struct NoReceivers;
 
 impl Runner for NoReceivers {
@@ -86,6 +137,7 @@ struct Losses(mpsc::UnboundedSender<String>);
 impl Observer for Losses {
     fn disconnected(&self, error: &BrokerError) {
         let _ = self.0.send(error.to_string());
+        panic!("an observer's own, which ends no worker");
     }
 }
 

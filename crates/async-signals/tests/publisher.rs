@@ -249,35 +249,49 @@ fn a_callback_that_panics_hurts_nobody() {
     publisher.send(numbered(&publisher, queue, 1), None).expect("sent").wait().expect("confirmed");
 }
 
-/// Ends the publisher's thread as soon as something is wrong with the broker.
+/// Panics whatever it is told.
 struct Panics;
 
 impl Observer for Panics {
+    fn lost(&self, _: &Message, _: &PublishError) {
+        panic!("an observer's own");
+    }
     fn disconnected(&self, _: &BrokerError) {
+        panic!("an observer's own");
+    }
+    fn reconnected(&self) {
         panic!("an observer's own");
     }
 }
 
 #[test]
+fn an_observer_that_panics_hurts_nobody() {
+    let Some(mut redis) = Redis::start(&[]) else { return };
+    let publisher = to_redis(&redis, |config| config.observer = Arc::new(Panics));
+    publisher.send(numbered(&publisher, "q", 0), None).expect("sent").wait().expect("confirmed");
+    redis.kill();
+    let late = publisher.send(numbered(&publisher, "q", 1), Some(Duration::from_millis(200))).expect("sent").wait();
+    assert!(matches!(late, Err(PublishError::Deadline { .. })), "{late:?}");
+    publisher.buffer(numbered(&publisher, "q", 2)).expect("room");
+    redis.restart();
+    publisher.flush(DEADLINE).expect("open").wait().expect("drained");
+    assert_eq!(numbers(&redis.take("q")).last(), Some(&2));
+}
+
+#[test]
 fn whoever_waits_is_told_when_the_publisher_ends() {
     let broker = BrokerConfig::new(&format!("redis://127.0.0.1:{}/0", free_port())).expect("a URL");
-    let publisher = publisher(broker, |config| {
-        config.observer = Arc::new(Panics);
-        config.timeout = Duration::from_secs(3600);
-    });
+    let mut config = PublisherConfig::new(broker);
+    config.timeout = Duration::from_secs(3600);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let publisher = runtime.block_on(async { Publisher::spawn(config) });
     let (told, outcomes) = std::sync::mpsc::channel();
-    // The pump's first look at the broker ends it: what is here by then, and what comes afterwards, fails at once.
-    for number in 0..2 {
-        match publisher.send(numbered(&publisher, "q", number), None) {
-            Ok(receipt) => {
-                let told = told.clone();
-                receipt.on_settled(move |outcome| told.send(outcome).expect("somebody waits"));
-            }
-            Err(error) => told.send(Err(error)).expect("somebody waits"),
-        }
-        let error = outcomes.recv_timeout(DEADLINE).expect("an outcome").expect_err("nobody is there");
-        assert!(matches!(error, PublishError::Stopped { .. } | PublishError::Closed), "{error}");
-    }
+    let receipt = publisher.send(numbered(&publisher, "q", 0), None).expect("sent");
+    receipt.on_settled(move |outcome| told.send(outcome).expect("somebody waits"));
+    runtime.shutdown_background();
+    let error = outcomes.recv_timeout(DEADLINE).expect("an outcome").expect_err("nobody is there");
+    assert!(matches!(error, PublishError::Stopped { .. }), "{error}");
     let error = publisher.flush(Duration::from_secs(3600)).expect_err("it has ended");
     assert!(matches!(error, PublishError::Closed), "{error}");
 }

@@ -165,26 +165,11 @@ impl Celery {
     /// [`ConfigError::Broker`]: what the last of its URLs answered.
     pub async fn ping(&self) -> Result<(), ConfigError> {
         let PublisherConfig { broker, timeout, .. } = &self.0.config.publishing;
-        let mut last = None;
-        let pinging = async {
-            for url in &broker.urls {
-                match broker::connect(broker, url).await {
-                    Ok(connection) => {
-                        connection.close().await;
-                        return Ok(());
-                    }
-                    Err(error) => last = Some(error),
-                }
-            }
-            Err(())
-        };
-        match tokio::time::timeout(*timeout, pinging).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(ConfigError::Broker(last.unwrap_or_else(|| BrokerError::Connect {
-                url: broker.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(";"),
-                reason: format!("no answer in {timeout:?}"),
-            }))),
-        }
+        // A silent URL leaves time for those behind it.
+        let share = *timeout / u32::try_from(broker.urls.len()).unwrap_or(u32::MAX - 1).saturating_add(1);
+        let connection = broker::first(broker, share, |url| broker::connect(broker, url)).await?;
+        let _ = tokio::time::timeout(share, connection.close()).await;
+        Ok(())
     }
 
     /// Waits until the broker has everything that was sent in the background

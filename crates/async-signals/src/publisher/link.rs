@@ -20,6 +20,8 @@ pub(super) struct Link {
     backoff: Backoff,
     /// Whether the connection has carried a message.
     works: bool,
+    /// How many URLs in a row have said what trying again does not mend.
+    hopeless: usize,
     patience: Duration,
 }
 
@@ -32,7 +34,7 @@ impl Link {
             several => u32::try_from(several).unwrap_or(u32::MAX).saturating_add(1),
         };
         let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        Self { patience: timeout / shares, config: Arc::new(config), url: 0, backoff, works: false }
+        Self { patience: timeout / shares, config: Arc::new(config), url: 0, backoff, works: false, hopeless: 0 }
     }
 
     /// One attempt, after the pause that the failures before it call for.
@@ -55,6 +57,7 @@ impl Link {
     /// The broker has taken a message, or has said what is wrong with one.
     pub(super) fn worked(&mut self) {
         self.works = true;
+        self.hopeless = 0;
         self.backoff.reset();
     }
 
@@ -65,8 +68,15 @@ impl Link {
         }
     }
 
-    /// The attempt has failed: the next one goes to the next URL.
-    pub(super) fn failed(&mut self) {
+    /// There is no connection; the next attempt goes to the next URL. Whether there is no point in waiting for it: each
+    /// of the URLs has said what trying again does not mend, such as a wrong password.
+    pub(super) fn refused(&mut self, error: &BrokerError) -> bool {
+        self.failed();
+        self.hopeless = if error.is_transient() { 0 } else { self.hopeless + 1 };
+        self.hopeless >= self.config.urls.len()
+    }
+
+    fn failed(&mut self) {
         self.url = (self.url + 1) % self.config.urls.len().max(1);
         if self.url == 0 {
             self.backoff.failed(retry::random());

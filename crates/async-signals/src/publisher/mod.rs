@@ -8,6 +8,7 @@
 mod buffer;
 mod error;
 mod link;
+mod observer;
 mod pump;
 mod receipt;
 
@@ -28,12 +29,13 @@ use self::{
 };
 pub use self::{
     error::PublishError,
+    observer::Observer,
     receipt::{Outcome, Receipt},
 };
 use crate::{
     broker::{BrokerConfig, BrokerError},
     ids::Ids,
-    message::{Event, Message, Outgoing},
+    message::{Event, Outgoing},
 };
 
 /// How a [`Publisher`] works.
@@ -72,18 +74,6 @@ impl fmt::Debug for PublisherConfig {
         f.debug_struct("PublisherConfig").field("broker", &self.broker).field("timeout", &self.timeout).finish()
     }
 }
-
-/// Hears what no sender waits for. Called on the publisher's thread, which it must not hold up.
-pub trait Observer: Send + Sync {
-    /// A background message will not be delivered.
-    fn lost(&self, _message: &Message, _error: &PublishError) {}
-    /// The connection is gone, or could not be made. Called once until it is back.
-    fn disconnected(&self, _error: &BrokerError) {}
-    /// The connection is back after it was gone.
-    fn reconnected(&self) {}
-}
-
-impl Observer for () {}
 
 /// What the handle and the pump share.
 #[derive(Debug)]

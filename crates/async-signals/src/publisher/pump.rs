@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Observer, PublishError, PublisherConfig, Shared,
     link::Link,
+    observer::Guarded,
     receipt::{Settler, Slot},
 };
 use crate::{
@@ -105,7 +106,7 @@ struct Flush {
 /// The loop that moves messages from the senders to the broker.
 pub(super) struct Pump {
     shared: Arc<Shared>,
-    observer: Arc<dyn Observer>,
+    observer: Guarded,
     received: mpsc::UnboundedReceiver<Item>,
     link: Link,
     broker: Option<Arc<dyn Broker>>,
@@ -139,7 +140,7 @@ impl Pump {
     pub(super) fn new(config: PublisherConfig, shared: Arc<Shared>, received: mpsc::UnboundedReceiver<Item>) -> Self {
         Self {
             shared,
-            observer: config.observer,
+            observer: Guarded(config.observer),
             received,
             link: Link::new(config.broker, config.timeout),
             broker: None,
@@ -304,9 +305,8 @@ impl Pump {
             // Whether it is of use, the first message tells.
             Ok(broker) => self.broker = Some(broker),
             Err(error) => {
-                self.link.failed();
                 self.obstructed(&error);
-                if !error.is_transient() {
+                if self.link.refused(&error) {
                     self.refuse(error);
                 }
             }

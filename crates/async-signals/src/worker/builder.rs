@@ -5,6 +5,7 @@ use std::{fmt, io, pin::pin, sync::Arc, thread, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::{sync::oneshot, task::JoinSet};
+use uuid::Uuid;
 
 use super::{
     DeadLetters, Observer, Worker, WorkerConfig,
@@ -166,7 +167,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Names this process among all workers: letters, digits and hyphens. Without it, a name of chance.
+    /// What this worker's name among all workers begins with: letters, digits and hyphens. Any number of processes may
+    /// be given the same one.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -252,7 +254,9 @@ impl WorkerBuilder {
         config.startup_rounds = self.startup_rounds;
         config.observer = self.observer.clone();
         if let Some(name) = &self.name {
-            config.name = name.clone();
+            // Replicas of one program are given one name, and each is a worker of its own.
+            let unique = Uuid::new_v4().simple().to_string();
+            config.name = format!("{name}-{}", &unique[..12]);
         }
         config
     }
@@ -305,5 +309,19 @@ impl Observer for Logged {
 
     fn hindered(&self, id: &str, queue: &str, error: &dyn fmt::Display) {
         tracing::warn!("message {id} cannot be published to {queue} yet, and is tried again: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_with_one_name_are_workers_of_their_own() {
+        let celery = Celery::new("memory://one-name").expect("a configuration");
+        let named = || Worker::builder(&celery).name("shop").config().name;
+        let (one, other) = (named(), named());
+        assert_ne!(one, other);
+        assert!(one.starts_with("shop-") && one.len() == 17, "{one}");
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Link {
     generation: u32,
     /// Whether it ever worked: from then on nothing is given up.
     proven: bool,
+    /// How many URLs in a row have said what trying again does not mend.
+    hopeless: usize,
     /// Rounds that may still fail before it ever worked.
     rounds_left: Option<u32>,
 }
@@ -49,6 +51,7 @@ impl Link {
             unproven_since: None,
             generation: 0,
             proven: false,
+            hopeless: 0,
             rounds_left: config.startup_rounds,
         }
     }
@@ -91,6 +94,7 @@ impl Link {
     /// There is a connection. Whether it is of use, its first messages tell.
     pub(super) fn connected(&mut self) {
         self.proven = true;
+        self.hopeless = 0;
         self.unproven_since = Some(Instant::now());
     }
 
@@ -115,7 +119,8 @@ impl Link {
         if self.url == 0 {
             self.rounds_left = self.rounds_left.map(|rounds| rounds.saturating_sub(1));
         }
-        self.proven || (error.is_transient() && self.rounds_left != Some(0))
+        self.hopeless = if error.is_transient() { 0 } else { self.hopeless + 1 };
+        self.proven || (self.hopeless < self.broker.urls.len() && self.rounds_left != Some(0))
     }
 
     fn next_url(&mut self) {

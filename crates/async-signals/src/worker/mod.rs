@@ -14,6 +14,7 @@
 //! - `ledger`: what is held, and how it stands.
 //! - `settlement`: what the broker is still to be told.
 //! - `link`: connecting, again and again.
+//! - `observer`: who is told what happens beside running receivers.
 
 mod admission;
 mod builder;
@@ -22,6 +23,7 @@ pub mod job;
 mod lanes;
 mod ledger;
 mod link;
+mod observer;
 pub mod outcome;
 mod run;
 mod settlement;
@@ -37,11 +39,11 @@ pub use self::{
     builder::{WorkerBuilder, WorkerError},
     job::Job,
     lanes::Ran,
+    observer::Observer,
     outcome::Outcome,
 };
 use crate::{
     broker::{BrokerConfig, BrokerError},
-    follow::Failure,
     message::Queue,
     publisher::{Publisher, PublisherConfig},
 };
@@ -59,30 +61,6 @@ pub trait Runner: Send + Sync + 'static {
     /// way at once is bounded by the worker's window.
     fn start(&self, jobs: Vec<Job>);
 }
-
-/// Hears what the worker does beside running receivers: for logs and monitors.
-/// Called on the worker's thread, which it must not hold up.
-pub trait Observer: Send + Sync {
-    /// It reads its queues now, from the broker at this address (without its password).
-    fn connected(&self, _broker: &str) {}
-    /// The connection is gone, or could not be made. The worker tries again by itself.
-    fn disconnected(&self, _error: &BrokerError) {}
-    /// A message expired before it could run.
-    fn expired(&self, _id: &str, _task: &str) {}
-    /// A message waits for its eta, so many seconds.
-    fn delayed(&self, _id: &str, _task: &str, _seconds: f64) {}
-    /// A message was taken before and not settled.
-    fn redelivered(&self, _id: &str, _deliveries: u32) {}
-    /// A message is in the dead-letter queue. `queue` is `None` where there is none: then it is dropped. `kind` is why, as
-    /// a word: `ReceiversFailed`, where the runner knows already, `UnknownReceiver`, `TooManyDeliveries`, ….
-    fn parked(&self, _id: &str, _queue: Option<&str>, _kind: &str, _reason: &str) {}
-    /// Failed receivers will be tried again after so many seconds.
-    fn retried(&self, _id: &str, _failures: &[Failure], _seconds: f64) {}
-    /// Something could not be published, and is tried again.
-    fn hindered(&self, _id: &str, _queue: &str, _error: &dyn fmt::Display) {}
-}
-
-impl Observer for () {}
 
 /// Where messages are parked that nobody can run.
 #[derive(Clone, Debug)]

@@ -32,6 +32,7 @@ use super::{
     job::{Arrival, Finished, Job, Words},
     ledger::Ledger,
     link::Link,
+    observer::Guarded,
     settlement::Settlements,
     window::Window,
 };
@@ -89,6 +90,7 @@ impl Loop {
         stopping: watch::Receiver<Stop>,
     ) -> Self {
         let now = std::time::Instant::now();
+        let config = WorkerConfig { observer: Arc::new(Guarded(config.observer)), ..config };
         Self {
             link: Link::new(&config),
             window: Window::new(config.least_prefetch, config.most_prefetch, now),
