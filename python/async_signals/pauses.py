@@ -97,16 +97,31 @@ def look() -> Paused:
     )
 
 
+def _close_connections() -> None:
+    """Those of the calling thread: none is held between two looks."""
+    from django.db import connections
+
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+
+
 class Watch:
     """What is paused, as it was a few seconds ago at most.
 
     Arguments:
         on_look: Called by its thread after each look that has found an answer.
         always: Whether it looks on when nobody asks any more.
+        close: Closes the connections of the calling thread, after each look.
     """
 
-    def __init__(self, on_look: Callable[[Paused], None] | None = None, always: bool = False) -> None:
+    def __init__(
+        self,
+        on_look: Callable[[Paused], None] | None = None,
+        always: bool = False,
+        close: Callable[[], None] = _close_connections,
+    ) -> None:
         self._on_look = on_look
+        self._close = close
         self._always = always
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -160,7 +175,7 @@ class Watch:
                 self._failed(error)
                 return
             finally:
-                _close_connections()
+                self._close()
             self._is_failing = False
             if found != self._last:
                 logger.warning("Paused from now on: %s", found)
@@ -198,14 +213,6 @@ def _is_missing() -> bool:
         return True  # no database
     except Exception:
         return False
-
-
-def _close_connections() -> None:
-    """Those of the calling thread: none is held between two looks."""
-    from django.db import connections
-
-    for connection in connections.all(initialized_only=True):
-        connection.close()
 
 
 _NOTHING, _EVERYTHING = Paused(), Paused(everything=True)

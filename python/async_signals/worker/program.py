@@ -154,7 +154,8 @@ def _watch_pauses(supervisor: Supervisor, reports: Reports) -> pauses.Watch:
         reports.tell_paused(paused)
         supervisor.pause(paused.queues)
 
-    watch = pauses.Watch(obey, always=True)
+    # Not even a pool of connections is kept: nothing else in this process asks a database.
+    watch = pauses.Watch(obey, always=True, close=connections.close_all)
     pauses.tell(pauses.Paused())
     if pauses.is_installed():
         watch.current()
