@@ -12,6 +12,7 @@ import pytest
 from async_signals import AsyncSignal
 from conftest import MakeProject
 from servers.eventually import eventually
+from servers.process import free_port
 from servers.project import Broker, Project
 from servers.worker import KINDS, Kind
 
@@ -277,6 +278,12 @@ class TestCommand:
         signals(embedded, "pause", "--queue", "celery", "elsewhere")
         assert "was paused already" in signals(embedded, "pause", "celery")
         assert signals(embedded, "pause").split()[:5] == ["KIND", "NAME", "SINCE", "BY", "REASON"]
+
+    def test_a_broker_that_is_down_keeps_nobody_from_it(self, make_project: MakeProject) -> None:
+        project = make_project(None, url=f"amqp://guest:guest@127.0.0.1:{free_port()}//")
+        project.migrate()
+        assert "queue celery is paused" in signals(project, "pause", "celery")
+        assert paused(project) == [("queue", "celery", "")]
 
     def test_without_a_table_it_says_what_to_do(self, make_project: MakeProject, sqlite_broker: Broker) -> None:
         assert "run manage.py migrate" in signals(make_project(sqlite_broker), "pause", "celery", code=1)

@@ -110,6 +110,14 @@ class TestQueues:
         assert "127.0.0.1:1" in done.stderr
         assert "Traceback" not in done.stderr
 
+    def test_a_broker_that_only_celery_speaks_to_and_that_never_answers(
+        self, make_project: MakeProject, redis_server: RedisServer
+    ) -> None:
+        silent = "CELERY_BROKER_TRANSPORT = 'proj.transports:Silent'\nASYNC_SIGNALS = {'publish_timeout': 0.5}"
+        told = answers(make_project(redis_server, settings=silent), "queues")
+        assert told
+        assert all("the broker does not answer: no answer in 0.5 s" in queue["error"] for queue in told)
+
     def test_looking_makes_no_file(self, make_project: MakeProject, sqlite_broker: SqliteBroker) -> None:
         project = make_project(sqlite_broker)
         assert "not there yet" in project.manage("signals", "queues")

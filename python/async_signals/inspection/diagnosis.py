@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.core import checks as django_checks
@@ -20,6 +21,7 @@ from async_signals.errors import BrokerMisconfigured, SignalNotSent
 from async_signals.publishing.broker import broker_options
 from async_signals.routing import NotNative
 
+from .answers import ANSWER, declare, within
 from .dead_letters import DeadLetterQueue, dead_letter_queues
 from .queues import QueueInfo, QueueLook, queues
 from .routes import Routes
@@ -302,7 +304,8 @@ def _workers(app: Celery) -> Iterator[Finding]:
 def _declarations(app: Celery, names: list[str]) -> Iterator[Finding]:
     """Whether queues that are there can be declared as Celery would: RabbitMQ refuses other arguments, at each send."""
     declared = Routes(app).router.queues
-    with app.connection_for_write(connect_timeout=2) as connection:
+    connection = app.connection_for_write(connect_timeout=2)
+    try:
         if connection.transport.driver_type != "amqp":
             return
         for name in names:
@@ -310,11 +313,15 @@ def _declarations(app: Celery, names: list[str]) -> Iterator[Finding]:
             if queue.no_declare:
                 continue
             try:
-                connection.ensure_connection(max_retries=1, timeout=2)
-                with connection.channel() as channel:
-                    queue(channel).queue_declare()
+                within(ANSWER, partial(declare, connection, queue))
+            except TimeoutError as error:
+                yield Finding("error", "queues", f"queue {name}: {error}", _CURES["deadline"])
+                return
             except Exception as error:
                 yield Finding("error", "queues", f"queue {name}: {error}", _CURES["precondition_failed"])
+    finally:
+        with suppress(Exception):
+            within(ANSWER, connection.release)
 
 
 def _queue(queue: QueueInfo) -> Iterator[Finding]:

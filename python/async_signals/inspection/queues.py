@@ -14,6 +14,7 @@ from async_signals.errors import SignalNotSent
 from async_signals.publishing.broker import broker_options
 from async_signals.routing import NotNative
 
+from .answers import within
 from .routes import named_queues
 from .signals import signals_by_queue
 
@@ -70,6 +71,8 @@ class QueueLook:
         self._native: QueueBrowser | None = None
         self._channel: Any = None
         self._connection: Any = None
+        #: Why nothing more is asked over Celery's connection.
+        self._silent: SignalNotSent | None = None
         try:
             self._native = QueueBrowser(**broker_options(app), timeout=self.timeout)
         except NotNative:
@@ -90,11 +93,14 @@ class QueueLook:
         """
         if self._native is not None:
             return self._native.depth(queue)
+        if self._silent is not None:
+            raise self._silent
         try:
-            if self._channel is None:
-                self._connection.ensure_connection(max_retries=1, timeout=self.timeout)
-                self._channel = self._connection.channel()
-            told = self._channel.queue_declare(queue, passive=True)
+            told = within(self.timeout, lambda: self._ask_celery(queue))
+        except TimeoutError as error:
+            # A thread waits for it still: nobody else is to ask over the same connection.
+            self._silent = SignalNotSent(f"the broker does not answer: {error}", "deadline")
+            raise self._silent from error
         except Exception as error:
             self._channel = None
             if getattr(error, "reply_code", None) == 404 or getattr(error, "code", None) == 404:
@@ -102,13 +108,19 @@ class QueueLook:
             raise SignalNotSent(f"{type(error).__name__}: {error}", "refused") from error
         return {"ready": told.message_count, "in_flight": None, "consumers": None, "oldest": None}
 
+    def _ask_celery(self, queue: str) -> Any:
+        if self._channel is None:
+            self._connection.ensure_connection(max_retries=1, timeout=self.timeout)
+            self._channel = self._connection.channel()
+        return self._channel.queue_declare(queue, passive=True)
+
     def close(self) -> None:
         """Closes the connection."""
         if self._native is not None:
             self._native.close()
         if self._connection is not None:
             with contextlib.suppress(Exception):
-                self._connection.release()
+                within(self.timeout, self._connection.release)
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 """kombu transports as other packages bring them: under a scheme that everybody knows, and writing elsewhere."""
 
+import threading
 from typing import Any
 
 from kombu.transport import redis
@@ -26,3 +27,16 @@ def patch() -> None:
         return put(self, f"elsewhere.{queue}", message, **options)
 
     redis.Channel._put = _put
+
+
+class SilentChannel(redis.Channel):
+    """Never answers."""
+
+    def queue_declare(self, *arguments: Any, **options: Any) -> Any:
+        threading.Event().wait()
+
+
+class Silent(redis.Transport):
+    """A broker that never answers."""
+
+    Channel = SilentChannel

@@ -9,13 +9,16 @@ from __future__ import annotations
 import getpass
 import socket
 from argparse import ArgumentParser
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from async_signals import names, pauses, routing, settings
+from async_signals import names, pauses, routing
+from async_signals.inspection.answers import ANSWER, declare, within
 from async_signals.inspection.routes import named_queues
 
 from .output import Output
@@ -51,8 +54,6 @@ def run(output: Output, *, names: list[str], kind: str | None, reason: str, as_j
     load_modules(app, output)
     # All of them are looked at before the first one is paused.
     found = [(kind or kind_of(app, name), name) for name in names]
-    if found:
-        _declare_queue_aside(app)
     try:
         for each in found:
             is_new = pauses.pause(*each, reason=reason, by=_me())
@@ -61,6 +62,8 @@ def run(output: Output, *, names: list[str], kind: str | None, reason: str, as_j
         rows = [row for row in pauses.pauses() if not found or (row.kind, row.name) in found]
     except (DatabaseError, ImproperlyConfigured, ValueError) as error:
         raise refusal(error) from error
+    if found:
+        _declare_queue_aside(app, output)
     if as_json:
         for row in rows:
             at = row.at.isoformat()
@@ -88,22 +91,24 @@ def kind_of(app: Celery, name: str) -> str:
     return kinds[0]
 
 
-def _declare_queue_aside(app: Celery) -> None:
-    """Declares where paused messages wait, on RabbitMQ: the workers' user may have no right to."""
-    with app.connection_for_write(connect_timeout=settings.get().publish_timeout) as connection:
-        if connection.transport.driver_type != "amqp":
-            return
-        name = pauses.queue_aside(app)
-        try:
-            connection.ensure_connection(max_retries=1, timeout=settings.get().publish_timeout)
-            with connection.channel() as channel:
-                routing.durable_queue(name)(channel).queue_declare()
-        except Exception as error:
-            if getattr(error, "reply_code", None) == PRECONDITION_FAILED:
-                return  # it is there, and was declared otherwise
-            raise CommandError(
-                f"queue {name}, where paused messages wait, cannot be declared: {type(error).__name__}: {error}"
-            ) from error
+def _declare_queue_aside(app: Celery, output: Output) -> None:
+    """Declares where paused messages wait, on RabbitMQ: the workers' user may have no right to.
+
+    A broker that is down keeps nobody from pausing what goes there.
+    """
+    connection = app.connection_for_write(connect_timeout=ANSWER)
+    if connection.transport.driver_type != "amqp":
+        return
+    name = pauses.queue_aside(app)
+    try:
+        within(ANSWER, partial(declare, connection, routing.durable_queue(name)))
+    except Exception as error:
+        if getattr(error, "reply_code", None) == PRECONDITION_FAILED:
+            return  # it is there, and was declared otherwise
+        output.note(f"Queue {name}, where paused messages wait, is left to the workers to declare: {error}")
+    finally:
+        with suppress(Exception):
+            within(ANSWER, connection.release)
 
 
 def refusal(error: Exception) -> CommandError:
