@@ -18,6 +18,7 @@ use crate::{
     receiver::BoxError,
     registry,
     retry::RetryPolicy,
+    text,
     worker::Outcome,
 };
 
@@ -51,7 +52,7 @@ pub(crate) async fn run(incoming: &Incoming, taken_from: &str) -> (Option<&'stat
         Err(error) => return (None, unfit(&error)),
     };
     let Some(signal) = registry::find(&body.signal) else {
-        let reason = format!("this worker has no signal {:?}", body.signal);
+        let reason = format!("this worker has no signal {:?}", text::shown(&body.signal));
         return (None, Outcome::Unfit { kind: "UnknownSignal".into(), reason });
     };
     let ours = Ours::received(&incoming.headers);

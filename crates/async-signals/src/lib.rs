@@ -41,6 +41,7 @@ pub mod sender;
 pub mod sent;
 pub mod signal;
 pub mod signals;
+mod text;
 pub mod types;
 pub mod worker;
 

@@ -12,6 +12,7 @@ use crate::{
         fault::Fault,
         marker,
     },
+    text::shown,
     types::{Enum, Model},
 };
 
@@ -205,8 +206,8 @@ impl fmt::Display for Sender {
             Kind::Bool(true) => f.write_str("True"),
             Kind::Bool(false) => f.write_str("False"),
             Kind::Int(number) => write!(f, "{number}"),
-            Kind::Text(text) => write!(f, "{text:?}"),
-            Kind::Class(label) | Kind::ModelClass(label) => f.write_str(label),
+            Kind::Text(text) => write!(f, "{:?}", shown(text)),
+            Kind::Class(label) | Kind::ModelClass(label) => f.write_str(&shown(label)),
             Kind::Row(row) => row.fmt(f),
             Kind::Member(member) => member.fmt(f),
             Kind::Other(_) => f.write_str("something unknown"),

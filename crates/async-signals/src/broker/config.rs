@@ -1,11 +1,13 @@
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value};
 
 use super::{BrokerError, BrokerUrl};
 
 /// Which brokers, and how to speak to them.
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` shows no password, and of the transport's options their names alone.
+#[derive(Clone)]
 pub struct BrokerConfig {
     /// Tried in their order, round and round.
     pub urls: Vec<BrokerUrl>,
@@ -17,6 +19,18 @@ pub struct BrokerConfig {
     pub tls: Option<Tls>,
     /// AMQP's heartbeat. `None`: the broker's own.
     pub heartbeat: Option<Duration>,
+}
+
+impl fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { urls, transport_options, tls, heartbeat } = self;
+        f.debug_struct("BrokerConfig")
+            .field("urls", urls)
+            .field("transport_options", &transport_options.keys().collect::<Vec<_>>())
+            .field("tls", tls)
+            .field("heartbeat", heartbeat)
+            .finish()
+    }
 }
 
 /// How TLS is done. Certificates and host names are verified unless said otherwise.
@@ -54,5 +68,21 @@ impl BrokerConfig {
     pub fn new(urls: &str) -> Result<Self, BrokerError> {
         let urls = urls.split(';').filter(|url| !url.trim().is_empty()).map(|url| url.trim().parse());
         Ok(Self { urls: urls.collect::<Result<_, _>>()?, transport_options: Map::new(), tls: None, heartbeat: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_no_secret() {
+        let urls = "amqp://me:hunter2@rabbit//;redis://hunter2@redis/0;redis://:hunter2@redis/0";
+        let mut config = BrokerConfig::new(urls).expect("URLs");
+        let sentinel = serde_json::json!({"password": "hunter2"});
+        config.transport_options.insert("sentinel_kwargs".to_owned(), sentinel);
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("sentinel_kwargs") && shown.contains("amqp://me:**@rabbit"), "{shown}");
     }
 }

@@ -183,9 +183,13 @@ impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme_name)?;
         if self.username.is_some() || self.password.is_some() {
-            f.write_str(self.username.as_deref().unwrap_or(""))?;
-            if self.password.is_some() {
-                f.write_str(":**")?;
+            match (&self.username, &self.password) {
+                // Redis takes what stands alone for a user, and people who write it there mean the password.
+                (Some(_), None) if matches!(self.scheme, Scheme::Redis | Scheme::Rediss) => f.write_str("**")?,
+                (username, password) => {
+                    f.write_str(username.as_deref().unwrap_or(""))?;
+                    f.write_str(if password.is_some() { ":**" } else { "" })?;
+                }
             }
             f.write_str("@")?;
         }

@@ -21,7 +21,6 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 mod ours;
-mod text;
 
 pub use ours::Ours;
 
@@ -29,6 +28,7 @@ use crate::{
     message::{Headers, Incoming, Message, Properties},
     protocol::time,
     retry::RetryPolicy,
+    text,
 };
 
 /// How many bytes of a reason are kept.

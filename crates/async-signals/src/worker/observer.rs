@@ -2,7 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{broker::BrokerError, follow::Failure, panics};
+use crate::{
+    broker::BrokerError,
+    follow::Failure,
+    panics,
+    text::{line, shown},
+};
 
 /// Hears what the worker does beside running receivers: for logs and monitors.
 /// Called on the worker's thread, which it must not hold up.
@@ -28,7 +33,11 @@ pub trait Observer: Send + Sync {
 
 impl Observer for () {}
 
-/// An observer whose panics are its own: they end no worker.
+/// How many bytes of a reason an observer is told.
+const REASON: usize = 1000;
+
+/// An observer whose panics are its own: they end no worker. What senders have written reaches it in one line, and
+/// bounded, since most observers write it to a log.
 pub(super) struct Guarded(pub(super) Arc<dyn Observer>);
 
 impl Guarded {
@@ -49,26 +58,26 @@ impl Observer for Guarded {
     }
 
     fn expired(&self, id: &str, task: &str) {
-        self.tell(|observer| observer.expired(id, task));
+        self.tell(|observer| observer.expired(&shown(id), &shown(task)));
     }
 
     fn delayed(&self, id: &str, task: &str, seconds: f64) {
-        self.tell(|observer| observer.delayed(id, task, seconds));
+        self.tell(|observer| observer.delayed(&shown(id), &shown(task), seconds));
     }
 
     fn redelivered(&self, id: &str, deliveries: u32) {
-        self.tell(|observer| observer.redelivered(id, deliveries));
+        self.tell(|observer| observer.redelivered(&shown(id), deliveries));
     }
 
     fn parked(&self, id: &str, queue: Option<&str>, kind: &str, reason: &str) {
-        self.tell(|observer| observer.parked(id, queue, kind, reason));
+        self.tell(|observer| observer.parked(&shown(id), queue, kind, &line(reason, REASON)));
     }
 
     fn retried(&self, id: &str, failures: &[Failure], seconds: f64) {
-        self.tell(|observer| observer.retried(id, failures, seconds));
+        self.tell(|observer| observer.retried(&shown(id), failures, seconds));
     }
 
     fn hindered(&self, id: &str, queue: &str, error: &dyn fmt::Display) {
-        self.tell(|observer| observer.hindered(id, queue, error));
+        self.tell(|observer| observer.hindered(&shown(id), queue, error));
     }
 }

@@ -229,3 +229,23 @@ fn workers(redis: &Redis) -> Vec<String> {
 fn silence(redis: &Redis, worker: &str) {
     let _: () = redis.connection().zadd("async_signals.workers", worker, 1).expect("a set");
 }
+
+#[tokio::test]
+async fn records_that_nobody_can_read_keep_no_other_from_coming_back() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    publish(&redis, "q", [(1, 0)]).await;
+    let consumer = open(&redis, "me", &["q"]).await;
+    let mut connection = redis.connection();
+    let good: String = redis::cmd("RPOP").arg("q").query(&mut connection).expect("a message");
+    let mut fill = redis::pipe();
+    for number in 0..600 {
+        fill.cmd("HSET").arg("unacked").arg(format!("garbage-{number}")).arg("garbage").ignore();
+        fill.cmd("ZADD").arg("unacked_index").arg(number).arg(format!("garbage-{number}")).ignore();
+    }
+    fill.cmd("HSET").arg("unacked").arg("good").arg(format!(r#"[{good}, "", "q"]"#)).ignore();
+    fill.cmd("ZADD").arg("unacked_index").arg(1000).arg("good").ignore();
+    let () = fill.query(&mut connection).expect("records");
+    renew_until(&*consumer, &[], || waiting(&redis, "q") == [1]).await;
+    let left: usize = redis::cmd("HLEN").arg("unacked").query(&mut connection).expect("a number");
+    assert_eq!(left, 600, "and nothing is thrown away");
+}

@@ -1,7 +1,11 @@
 //! Putting back what was taken and not settled: to the front of its queue,
 //! marked as delivered before.
 
-use std::{borrow::Cow, collections::HashMap, time::Instant};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use redis::{Pipeline, Value};
 use serde_json::value::RawValue;
@@ -22,6 +26,9 @@ use crate::{
 const BATCH: usize = 128;
 /// So many tags are looked at in one step of the search for a worker's.
 const SEARCHED: usize = 1000;
+
+/// For how long a record that nobody can read is left alone.
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 static RESTORE: Script = Script::new(include_str!("scripts/restore.lua"));
 
@@ -110,15 +117,18 @@ impl Session {
             Value::Array(records) if records.len() == batch.len() => records,
             other => return Err(self.unexpected(&other)),
         };
+        let mut unreadable = Vec::new();
         let read = batch.iter().zip(&records).map(|((tag, _), record)| {
             let Value::BulkString(record) = record else { return None };
             let read = Record::read(tag, record);
             if read.is_none() {
-                tracing::warn!(tag, "cannot put a message back: what kombu keeps of it makes no sense");
+                tracing::warn!(tag, "cannot put a message back for a day: what kombu keeps of it makes no sense");
+                unreadable.push(tag.as_str());
             }
             read
         });
         let read: Vec<Option<Record<'_>>> = read.collect();
+        self.postpone(&unreadable).await?;
         let bindings = self.bindings(read.iter().flatten()).await?;
         let returns = batch.into_iter().zip(&records).zip(read).filter_map(|(((tag, lease), found), record)| {
             match (found, record) {
@@ -150,6 +160,20 @@ impl Session {
             }
             other => Err(self.unexpected(&other)),
         }
+    }
+
+    /// Leaves records alone that nobody can read, for a day: they would stand before all others whose lease has expired.
+    async fn postpone(&self, tags: &[&str]) -> Result<(), BrokerError> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let until = SystemTime::now() + A_DAY;
+        let until = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut add = command("ZADD", [self.keys.unacked_index(), "XX"]);
+        tags.iter().for_each(|tag| {
+            add.arg(until).arg(*tag);
+        });
+        self.ask(add).await.map(drop)
     }
 
     /// The bindings of the exchanges that records name.

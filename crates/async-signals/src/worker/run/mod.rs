@@ -138,6 +138,9 @@ impl Loop {
             let alarm = self.alarm(stop);
             tokio::select! {
                 biased;
+                // First what is seldom ready: what is ready again and again would keep it waiting for ever.
+                _ = heartbeat.tick() => self.renew(),
+                Ok(()) = self.stopping.changed() => {}
                 count = self.finished.1.recv_many(&mut finished, BATCH) => {
                     self.window.ended(count, std::time::Instant::now());
                     finished.drain(..).for_each(|finished| self.finish(finished));
@@ -176,8 +179,6 @@ impl Loop {
                     self.connecting = None;
                     self.connected(result)?;
                 }
-                _ = heartbeat.tick() => self.renew(),
-                Ok(()) = self.stopping.changed() => {}
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {}
             }
         }

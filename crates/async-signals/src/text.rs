@@ -1,7 +1,9 @@
 //! Text that came from outside, fit for a header and a log.
 
+use std::borrow::Cow;
+
 /// At most `bytes` bytes of a text from its beginning, in one line without control characters.
-pub(super) fn line(text: &str, bytes: usize) -> String {
+pub(crate) fn line(text: &str, bytes: usize) -> String {
     let mut out = String::with_capacity(text.len().min(bytes));
     for character in text.chars() {
         if out.len() + character.len_utf8() > bytes {
@@ -12,9 +14,17 @@ pub(super) fn line(text: &str, bytes: usize) -> String {
     out
 }
 
+/// How many bytes of a name or an id a log line holds.
+const SHOWN: usize = 200;
+
+/// A name or an id that anybody may have written, for a log line.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    if text.len() <= SHOWN && text.chars().all(is_fit) { Cow::Borrowed(text) } else { Cow::Owned(line(text, SHOWN)) }
+}
+
 /// At most `bytes` bytes of a text from its end, which of a traceback says the
 /// most. Its lines stay lines.
-pub(super) fn last_lines(text: &str, bytes: usize) -> String {
+pub(crate) fn last_lines(text: &str, bytes: usize) -> String {
     let mut start = text.len().saturating_sub(bytes);
     while !text.is_char_boundary(start) {
         start += 1;
@@ -42,6 +52,9 @@ mod tests {
     fn lines_are_cut_and_cleaned() {
         assert_eq!(line("a\nb\u{1b}[31m\u{202e}c", 100), "a b [31m c");
         assert_eq!(line("äöü", 5), "äö");
+        assert_eq!(shown("0b9f4d3c\n"), "0b9f4d3c ");
+        assert!(matches!(shown("0b9f4d3c"), Cow::Borrowed(_)));
+        assert_eq!(shown(&"x".repeat(1 << 20)).len(), SHOWN);
         assert_eq!(last_lines("first\nlast\r", 6), "\nlast ");
         assert_eq!(last_lines("äöü", 5), "öü");
     }
