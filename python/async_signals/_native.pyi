@@ -362,9 +362,6 @@ class Job:
     def queue(self) -> str:
         """The queue it was taken from."""
     @property
-    def own_queue(self) -> str:
-        """The queue it was sent to, which follow-ups go to."""
-    @property
     def exchange(self) -> str: ...
     @property
     def routing_key(self) -> str: ...

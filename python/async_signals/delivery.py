@@ -64,7 +64,7 @@ class LazyDelivery:
                 id=message.id,
                 signal=self.signal,
                 attempt=message.attempt,
-                queue=message.own_queue,
+                queue=message.queue,
                 sent_at=None if sent_at is None else datetime.fromtimestamp(sent_at, UTC),
                 redeliveries=message.deliveries,
             )
@@ -79,7 +79,7 @@ class Message(Protocol):
     @property
     def attempt(self) -> int: ...
     @property
-    def own_queue(self) -> str: ...
+    def queue(self) -> str: ...
     @property
     def sent_at(self) -> float | None: ...
     @property

@@ -76,25 +76,31 @@ impl Incoming {
 
     /// What follows because it was taken before and not finished.
     fn delivered_before(&self, taken_from: &str, most: u32) -> FollowUp {
-        follow::delivered_before(&self.message, taken_from, most, SystemTime::now()).into()
+        follow::delivered_before(&self.message, &self.own_queue(taken_from), most, SystemTime::now()).into()
     }
 
     /// What follows because receivers failed.
     fn failed(&self, taken_from: &str, failures: Vec<Bound<'_, PyDict>>) -> PyResult<Vec<FollowUp>> {
         let failures: Vec<Failure> =
             failures.iter().map(|failure| convert::to_core(failure, "failure")).collect::<PyResult<_>>()?;
-        let follows = follow::failed(&self.message, taken_from, &failures, SystemTime::now(), &mut retry::random);
+        let follows = follow::failed(
+            &self.message,
+            &self.own_queue(taken_from),
+            &failures,
+            SystemTime::now(),
+            &mut retry::random,
+        );
         Ok(follows.into_iter().map(FollowUp::from).collect())
     }
 
     /// It, as it waits for somebody to resume it.
     fn paused(&self, taken_from: &str) -> FollowUp {
-        Core::Again(follow::paused(&self.message, taken_from, SystemTime::now())).into()
+        Core::Again(follow::paused(&self.message, &self.own_queue(taken_from), SystemTime::now())).into()
     }
 
     /// It, as it is put into the dead-letter queue.
     fn dead_letter(&self, taken_from: &str, kind: &str, reason: &str) -> FollowUp {
-        Core::Parked(follow::parked(&self.message, taken_from, kind, reason, SystemTime::now())).into()
+        Core::Parked(follow::parked(&self.message, &self.own_queue(taken_from), kind, reason, SystemTime::now())).into()
     }
 }
 

@@ -64,8 +64,7 @@ pub(crate) async fn run(incoming: &Incoming, taken_from: &str) -> (Option<&'stat
         sender: body.sender.clone(),
         attempt: ours.attempt,
         redeliveries: ours.deliveries,
-        // What Celery itself has sent does not name its queue.
-        queue: ours.queue.or_else(|| Some(taken_from.to_owned())),
+        queue: Some(taken_from.to_owned()),
         sent_at: ours
             .sent_at
             .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)),

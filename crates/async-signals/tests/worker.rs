@@ -5,6 +5,8 @@
 
 mod servers;
 
+#[path = "worker/believing.rs"]
+mod believing;
 #[path = "worker/poison.rs"]
 mod poison;
 #[path = "worker/stopping.rs"]
@@ -118,6 +120,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("a stop gives back what does not finish in time", |bench| stopping::gives_back(bench).boxed_local()),
     ("a stop at once gives back all that is held", |bench| stopping::signs_off(bench).boxed_local()),
     ("a job that is dropped comes again", |bench| drops(bench).boxed_local()),
+    ("what follows a message stays in the queue that it was taken from", |bench| believing::stays(bench).boxed_local()),
     ("dead letters are listed, sent again and discarded", |bench| dead_letters(bench).boxed_local()),
     ("a wrong password ends the worker", |bench| wrong_password(bench).boxed_local()),
     ("a broker that comes back is read again", |bench| reconnects(bench).boxed_local()),

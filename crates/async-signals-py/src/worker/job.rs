@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_signals::{
-    follow::{Ours, own_queue},
+    follow::Ours,
     message::Incoming,
     worker::{Job as CoreJob, Outcome},
 };
@@ -118,12 +118,6 @@ impl Job {
     #[getter]
     fn queue(&self) -> &str {
         &self.held.queue
-    }
-
-    /// The queue it was sent to, which follow-ups go to.
-    #[getter]
-    fn own_queue(&self) -> String {
-        own_queue(&self.held.incoming, &self.held.queue)
     }
 
     #[getter]

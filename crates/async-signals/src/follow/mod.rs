@@ -68,15 +68,15 @@ impl Failure {
 /// A message that is published in the place of one that was taken.
 #[derive(Clone, Debug)]
 pub enum Follow {
-    /// Back into its own queue, see [`own_queue`].
+    /// Back into its queue.
     Again(Message),
     /// Into the dead-letter queue of its own queue.
     Parked(Message),
 }
 
-/// The queue that a follow-up goes to: the one that the message names as its
-/// own, which it was routed to whatever its exchange and routing key are, else
-/// the one it was taken from.
+/// The queue of a message whose worker does not know which one it has read, and
+/// only has the routing key: the one that the message names, to which its sender
+/// has routed it, else that key. A worker that knows its queue believes no header.
 pub fn own_queue(incoming: &Incoming, taken_from: &str) -> String {
     Ours::of(&incoming.headers).queue.unwrap_or_else(|| taken_from.to_owned())
 }
@@ -88,9 +88,10 @@ pub fn deliveries(incoming: &Incoming) -> u32 {
 }
 
 /// What follows a message that was taken and not begun: itself, and nothing has happened.
-pub fn untouched(incoming: &Incoming, now: SystemTime) -> Message {
+pub fn untouched(incoming: &Incoming, queue: &str, now: SystemTime) -> Message {
     let mut message = copy(incoming);
     keep_expiry(&mut message, incoming, now);
+    stay_in(&mut message, queue);
     message
 }
 
@@ -106,6 +107,7 @@ pub fn delivered_before(incoming: &Incoming, queue: &str, most: u32, now: System
     }
     let mut message = copy(incoming);
     keep_expiry(&mut message, incoming, now);
+    stay_in(&mut message, queue);
     change(&mut message, |ours| {
         ours.shift_remove("parked");
         ours::set_count(ours, "deliveries", deliveries, 0);
@@ -157,7 +159,7 @@ pub fn failed(
 
     let mut follows = Vec::new();
     if let (false, Some(due)) = (again.is_empty(), due) {
-        follows.push(Follow::Again(tried_again(incoming, attempt, &again, due, now)));
+        follows.push(Follow::Again(tried_again(incoming, queue, attempt, &again, due, now)));
     }
     if !spent.is_empty() {
         let parking = Parking {
@@ -176,8 +178,7 @@ pub fn failed(
     follows
 }
 
-/// The message as it lies in the dead-letter queue of `queue` (or of its own,
-/// where it names one): without anything that would let it expire there.
+/// The message as it lies in the dead-letter queue of `queue`: without anything that would let it expire there.
 ///
 /// `kind` is a word for programs, `reason` a sentence for people.
 pub fn parked(incoming: &Incoming, queue: &str, kind: &str, reason: &str, now: SystemTime) -> Message {
@@ -190,12 +191,11 @@ const PAUSED: &str = "Paused";
 /// The message as it waits in a queue aside until it is [replayed]: nothing has happened, and it does not expire there
 /// unseen.
 pub fn paused(incoming: &Incoming, queue: &str, now: SystemTime) -> Message {
-    let queue = own_queue(incoming, queue);
     let mut message = copy(incoming);
     never_expires(&mut message);
     message.properties.delivery_mode = 2;
     change(&mut message, |ours| {
-        ours.insert("parked".to_owned(), parked_header(PAUSED, "its signal or its queue is paused", &queue, now));
+        ours.insert("parked".to_owned(), parked_header(PAUSED, "its signal or its queue is paused", queue, now));
         ours.insert("queue".to_owned(), queue.into());
     });
     message
@@ -300,11 +300,10 @@ impl Parking<'_> {
     }
 
     fn message(&self, incoming: &Incoming, queue: &str, now: SystemTime) -> Message {
-        let queue = own_queue(incoming, queue);
         let mut message = copy(incoming);
         never_expires(&mut message);
         message.properties.delivery_mode = 2;
-        let mut parked = parked_header(self.kind, self.reason, &queue, now);
+        let mut parked = parked_header(self.kind, self.reason, queue, now);
         change(&mut message, |ours| {
             ours::set_count(ours, "deliveries", self.deliveries, 0);
             if !self.failures.is_empty() {
@@ -318,9 +317,17 @@ impl Parking<'_> {
     }
 }
 
-fn tried_again(incoming: &Incoming, attempt: u32, failures: &[&Failure], due: SystemTime, now: SystemTime) -> Message {
+fn tried_again(
+    incoming: &Incoming,
+    queue: &str,
+    attempt: u32,
+    failures: &[&Failure],
+    due: SystemTime,
+    now: SystemTime,
+) -> Message {
     let mut message = copy(incoming);
     keep_expiry(&mut message, incoming, now);
+    stay_in(&mut message, queue);
     if let Headers::Raw(headers) = &mut message.headers {
         headers.insert("eta".to_owned(), time::iso(due).into());
         let retries = headers.get("retries").and_then(Value::as_u64).unwrap_or_else(|| u64::from(attempt) - 1);
@@ -358,6 +365,17 @@ fn change(message: &mut Message, how: impl FnOnce(&mut Map<String, Value>)) {
     if let Headers::Raw(headers) = &mut message.headers {
         ours::change(headers, how);
     }
+}
+
+/// Names its queue anew, where its sender has named another one: a copy of what went to two queues, say.
+fn stay_in(message: &mut Message, queue: &str) {
+    change(message, |ours| {
+        if let Some(named) = ours.get_mut("queue")
+            && named.as_str() != Some(queue)
+        {
+            *named = queue.into();
+        }
+    });
 }
 
 /// The broker counts from each publish anew: it gets what is left.

@@ -82,7 +82,8 @@ mod delivered_before {
         let next = again(&follow);
         assert_eq!(
             ours(next),
-            &json!({"queue": "orders", "sent_at": 5.5, "receivers": ["a"], "attempt": 3, "deliveries": 1})
+            &json!({"queue": "celery", "sent_at": 5.5, "receivers": ["a"], "attempt": 3, "deliveries": 1}),
+            "the queue is the one that it was taken from"
         );
         assert!(!headers(next).contains_key("redelivered"));
         assert!(!headers(next).contains_key("x-delivery-count"));
@@ -100,7 +101,7 @@ mod delivered_before {
             json!({
                 "kind": "TooManyDeliveries",
                 "reason": "taken 5 times by workers that did not finish it",
-                "queue": "orders",
+                "queue": "celery",
                 "at": NOW as f64,
             })
         );
@@ -121,7 +122,7 @@ mod failures {
         let follows = fail(&first, &[failure("a", steady(2, 10.0)), failure("b", None), failure("c", steady(1, 30.0))]);
         assert_eq!(follows.len(), 1);
         let next = again(&follows[0]);
-        assert_eq!(ours(next), &json!({"queue": "orders", "attempt": 2, "receivers": ["a", "c"]}));
+        assert_eq!(ours(next), &json!({"queue": "celery", "attempt": 2, "receivers": ["a", "c"]}));
         assert_eq!(headers(next)["eta"], "2026-01-01T00:00:30.000000+00:00");
         assert_eq!(headers(next)["retries"], 1);
         assert_eq!(next.id.to_string(), ID);
@@ -246,8 +247,8 @@ mod parking {
             body: parked.body.clone(),
         };
         let (queue, next) = replayed(&taken, now());
-        assert_eq!(queue, "orders");
-        assert_eq!(ours(&next), &json!({"queue": "orders", "receivers": ["a"]}));
+        assert_eq!(queue, "celery");
+        assert_eq!(ours(&next), &json!({"queue": "celery", "receivers": ["a"]}));
         assert_eq!((&headers(&next)["retries"], &headers(&next)["expires"]), (&json!(0), &Value::Null));
         assert_eq!((next.id.to_string(), next.body), (ID.to_owned(), message.body));
     }
@@ -292,7 +293,7 @@ fn what_was_paused_goes_on_where_it_was() {
     let mut incoming = sent(json!({"queue": "web", "attempt": 3, "receivers": ["a"]}));
     incoming.headers.insert("expires".to_owned(), time::iso(now() + Duration::from_secs(60)).into());
     incoming.properties.expiration_ms = Some(60_000);
-    let waiting = paused(&incoming, "celery", now());
+    let waiting = paused(&incoming, "web", now());
     assert_eq!(why_parked(&waiting).map(|why| why.0), Some("Paused"));
     assert_eq!(waiting.properties.expiration_ms, None);
     let (headers_then, properties) = (headers(&waiting).clone().into(), waiting.properties);

@@ -278,7 +278,7 @@ impl Loop {
             Admission::Expired => self.expire(tag, &incoming),
             Admission::Unfit { kind, reason } => {
                 let message = follow::parked(&incoming, &queue, kind, &reason, now);
-                self.park(tag, follow::own_queue(&incoming, &queue).into(), message);
+                self.park(tag, queue, message);
             }
         }
     }

@@ -36,7 +36,7 @@ impl Loop {
             End::Ran(Outcome::Failed(failures)) => self.fail(tag, queue, &incoming, &failures),
             End::Ran(Outcome::Unfit { kind, reason }) => {
                 let message = follow::parked(&incoming, &queue, &kind, &reason, SystemTime::now());
-                self.park(tag, follow::own_queue(&incoming, &queue).into(), message);
+                self.park(tag, queue, message);
             }
             End::Ran(Outcome::Paused) => self.set_aside(tag, queue, &incoming),
             End::Expired => self.expire(tag, &incoming),
@@ -50,13 +50,12 @@ impl Loop {
         if follows.is_empty() {
             return self.acknowledge(tag);
         }
-        let own = follow::own_queue(incoming, &queue);
         let outgoing = follows.into_iter().filter_map(|follow| match follow {
             Follow::Again(message) => {
                 let notice = Notice::Retried { failures: failures.to_vec(), seconds: seconds_until(&message) };
-                Some((to_queue(&own, message), notice))
+                Some((to_queue(&queue, message), notice))
             }
-            Follow::Parked(message) => self.to_dead_letters(&own, message),
+            Follow::Parked(message) => self.to_dead_letters(&queue, message),
         });
         let outgoing = outgoing.collect();
         self.follow(tag, queue, outgoing);
@@ -98,13 +97,10 @@ impl Loop {
             Follow::Again(message) => {
                 let deliveries = Ours::of(&incoming.headers).deliveries + 1;
                 self.suspects.copied(tag);
-                let outgoing = to_queue(&follow::own_queue(incoming, &queue), message);
+                let outgoing = to_queue(&queue, message);
                 self.follow(tag, queue, vec![(outgoing, Notice::Redelivered { deliveries })]);
             }
-            Follow::Parked(message) => {
-                let own = follow::own_queue(incoming, &queue).into();
-                self.park(tag, own, message);
-            }
+            Follow::Parked(message) => self.park(tag, queue, message),
         }
     }
 

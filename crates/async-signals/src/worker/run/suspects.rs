@@ -178,8 +178,8 @@ impl Loop {
             self.ledger.settle(tag, &mut tags);
             return self.settlements.give_back(tags);
         }
-        let message = follow::untouched(incoming, SystemTime::now());
-        let outgoing = to_queue(&follow::own_queue(incoming, &queue), message);
+        let message = follow::untouched(incoming, &queue, SystemTime::now());
+        let outgoing = to_queue(&queue, message);
         self.suspects.copied(tag);
         self.follow(tag, queue, vec![(outgoing, Notice::None)]);
     }
