@@ -29,6 +29,9 @@ const RESTORED_AT_ONCE: usize = 500;
 /// One connection to a broker's file that takes messages.
 pub struct SqliteConsumer {
     desk: Arc<Mutex<Desk>>,
+    /// Whether nobody uses this connection any more: what a thread of it is still about to do must not be done, since the
+    /// worker's next connection has looked through what it holds.
+    abandoned: Arc<AtomicBool>,
     errors: Errors,
     interrupted: AtomicBool,
     /// Told when it is interrupted, and when this connection itself has made messages visible, which
@@ -40,6 +43,7 @@ pub struct SqliteConsumer {
 #[derive(Debug)]
 struct Desk {
     file: File,
+    abandoned: Arc<AtomicBool>,
     leases: Leases,
     worker: String,
     generation: u32,
@@ -59,10 +63,11 @@ impl SqliteConsumer {
     ) -> Result<Self, BrokerError> {
         let errors = Errors::new(url)?;
         let tables = Tables::named(&config.transport_options)?;
-        let opening = errors.clone();
-        let desk = spawn_blocking(move || Desk::open(&opening, &tables, &subscription)).await;
-        let desk = desk.map_err(|error| errors.connecting(&error.to_string()))??;
-        Ok(Self { desk: Arc::new(Mutex::new(desk)), errors, interrupted: AtomicBool::new(false), woken: Notify::new() })
+        let (opening, abandoned) = (errors.clone(), Arc::default());
+        let of_desk = Arc::clone(&abandoned);
+        let desk = spawn_blocking(move || Desk::open(&opening, &tables, &subscription, of_desk)).await;
+        let desk = Arc::new(Mutex::new(desk.map_err(|error| errors.connecting(&error.to_string()))??));
+        Ok(Self { desk, abandoned, errors, interrupted: AtomicBool::new(false), woken: Notify::new() })
     }
 
     /// SQLite blocks, hence on a thread for blocking work.
@@ -148,13 +153,19 @@ impl SqliteConsumer {
 }
 
 impl Desk {
-    fn open(errors: &Errors, tables: &Tables, subscription: &Subscription) -> Result<Self, BrokerError> {
+    fn open(
+        errors: &Errors,
+        tables: &Tables,
+        subscription: &Subscription,
+        abandoned: Arc<AtomicBool>,
+    ) -> Result<Self, BrokerError> {
         let file = File::open(errors, |connection| {
             tables.create(connection)?;
             relax(connection)
         })?;
         let mut desk = Self {
             file,
+            abandoned,
             leases: Leases::beside(tables),
             worker: subscription.worker.clone(),
             generation: subscription.generation,
@@ -181,9 +192,10 @@ impl Desk {
         &mut self,
         change: impl FnOnce(&Leases, &str, &Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, BrokerError> {
-        let Self { file, leases, worker, .. } = self;
-        // Done to the end even if nobody waits for it any more: it is not known whose the messages were else.
-        let done = file.write(&AtomicBool::new(false), |transaction| change(leases, worker, transaction))?;
+        let Self { file, abandoned, leases, worker, .. } = self;
+        // Done to the end even if nobody waits for it any more, as long as the connection is used: it is not known
+        // whose the messages were else.
+        let done = file.write(abandoned, |transaction| change(leases, worker, transaction))?;
         file.keep_small()?;
         Ok(done)
     }
@@ -283,8 +295,45 @@ impl Consumer for SqliteConsumer {
     }
 }
 
+impl Drop for SqliteConsumer {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
 impl fmt::Debug for SqliteConsumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteConsumer").field("errors", &self.errors).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Queue;
+
+    #[test]
+    fn a_connection_that_was_given_up_takes_nothing_behind_the_next_ones_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqla+sqlite:///{}", folder.path().join("broker.sqlite3").display());
+        let config = BrokerConfig::new(&url).expect("a URL");
+        let errors = Errors::new(&config.urls[0]).expect("a file");
+        let tables = Tables::named(&config.transport_options).expect("the defaults");
+        let open = |generation, abandoned| {
+            let queues = vec![Queue::direct("celery")];
+            let worker = "ours".to_owned();
+            let subscription = Subscription { queues, worker, generation, held: Vec::new(), prefetch: 1 };
+            Desk::open(&errors, &tables, &subscription, abandoned).expect("a connection")
+        };
+        let abandoned = Arc::<AtomicBool>::default();
+        let mut first = open(1, Arc::clone(&abandoned));
+        let insert =
+            "INSERT INTO kombu_message (visible, payload, version, queue_id) SELECT 1, '{}', 1, id FROM kombu_queue";
+        first.write(|_, _, transaction| transaction.execute(insert, []).map(drop)).expect("a message");
+        // Its worker connects anew while a thread is about to take.
+        abandoned.store(true, Ordering::Relaxed);
+        let mut second = open(2, Arc::default());
+        assert!(first.take(&[], 5).is_err(), "nobody would hear of it");
+        assert_eq!(second.take(&[], 5).expect("an answer").len(), 1);
     }
 }
