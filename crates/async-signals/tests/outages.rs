@@ -19,7 +19,7 @@ use async_signals::{
 };
 use bytes::Bytes;
 use serde_json::json;
-use servers::{Bench, DEADLINE, redis::Redis};
+use servers::{Bench, DEADLINE, Server, redis::Redis};
 use tokio::{sync::mpsc, time::timeout};
 
 fn outgoing(publisher: &Publisher) -> Outgoing {
@@ -44,7 +44,7 @@ fn replica_of(redis: &mut redis::Connection, host: &str, port: &str) {
 
 #[tokio::test]
 async fn a_replica_is_tried_seldom_and_named_and_what_waits_goes_once_it_is_a_master_again() {
-    let Some(server) = Redis::start(&[]) else { return };
+    let Some(mut server) = Redis::start(&[]) else { return };
     let publisher = Publisher::spawn(PublisherConfig::new(server.config()));
     publisher.send(outgoing(&publisher), None).expect("sent").await.expect("confirmed");
     let mut redis = server.connection();
@@ -60,6 +60,12 @@ async fn a_replica_is_tried_seldom_and_named_and_what_waits_goes_once_it_is_a_ma
     replica_of(&mut redis, "NO", "ONE");
     publisher.flush(DEADLINE).expect("open").await.expect("what nobody waits for is there");
     assert_eq!(server.take("q").len(), 2);
+
+    // What stood in the way stands there no more: the next trouble is told as what it is.
+    server.kill();
+    let sent = publisher.send(outgoing(&publisher), Some(Duration::from_millis(300))).expect("sent").await;
+    let Err(error @ PublishError::Deadline { .. }) = sent else { panic!("{sent:?}") };
+    assert!(!error.to_string().contains("READONLY"), "{error}");
 }
 
 #[tokio::test]

@@ -294,6 +294,9 @@ fn whoever_waits_is_told_when_the_publisher_ends() {
     assert!(matches!(error, PublishError::Stopped { .. }), "{error}");
     let error = publisher.flush(Duration::from_secs(3600)).expect_err("it has ended");
     assert!(matches!(error, PublishError::Closed), "{error}");
+    let error = publisher.buffer(numbered(&publisher, "q", 1)).expect_err("it has ended");
+    assert!(matches!(error, PublishError::Closed), "{error}");
+    assert_eq!(publisher.buffered(), 0, "what it refuses takes no room");
 }
 
 #[tokio::test]

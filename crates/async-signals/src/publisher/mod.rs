@@ -261,10 +261,12 @@ impl Publisher {
 
     /// Whether a background send of this message would not have to wait just now.
     pub fn has_room(&self, outgoing: &Outgoing) -> bool {
-        self.shared.buffer.has_room_for(outgoing.message.body.len())
+        !self.is_ours() || self.shared.buffer.has_room_for(outgoing.message.body.len())
     }
 
     fn admit(&self, outgoing: Outgoing, event: Option<Box<Event>>, patience: Duration) -> Result<(), PublishError> {
+        // First of all: in a child of a fork another thread's lock on the buffer may never be released.
+        self.check_owner()?;
         let bytes = outgoing.message.body.len();
         if !self.shared.buffer.admit(bytes, patience) {
             return Err(PublishError::BufferFull {
@@ -272,7 +274,11 @@ impl Publisher {
                 last: self.shared.obstacle(),
             });
         }
-        self.push(Item::Send(Entry::background(outgoing, event)))
+        let pushed = self.push(Item::Send(Entry::background(outgoing, event)));
+        if pushed.is_err() {
+            self.shared.buffer.release(1, bytes);
+        }
+        pushed
     }
 
     /// A receipt for everything that was sent before: it is settled when the
