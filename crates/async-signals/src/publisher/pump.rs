@@ -350,13 +350,16 @@ impl Pump {
         }
         debug_assert_eq!(tickets.len(), answers.len(), "a broker answers for each message");
         let (mut messages, mut bytes) = (0, 0);
-        let (mut worked, mut hindrance) = (false, None);
+        let (mut worked, mut hindrance) = (false, None::<BrokerError>);
         for ((ticket, outgoing), answer) in tickets.into_iter().zip(batch).zip(answers) {
             let size = outgoing.message.body.len();
             let Ticket { slot, number } = ticket;
             match answer {
                 Err(error) if error.is_transient() => {
-                    hindrance = Some(error);
+                    // That the connection is gone counts, whatever else was said.
+                    if hindrance.as_ref().is_none_or(|hindrance| !hindrance.is_disconnect()) {
+                        hindrance = Some(error);
+                    }
                     if slot.as_ref().is_none_or(|slot| !slot.is_settled()) {
                         self.again.push(Entry { outgoing, event: None, slot, number });
                     }
