@@ -11,6 +11,14 @@ pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| text(&*panic))
 }
 
+/// Tells an observer of a user's, whose panics end nothing.
+pub(crate) fn guarded(whose: &str, tell: impl FnOnce()) {
+    if let Err(text) = caught(tell) {
+        // Where the log goes is the user's, too.
+        let _ = caught(|| tracing::error!("the {whose}'s observer panicked: {text}"));
+    }
+}
+
 /// What a panic says.
 pub(crate) fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();

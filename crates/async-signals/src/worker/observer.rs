@@ -42,9 +42,7 @@ pub(super) struct Guarded(pub(super) Arc<dyn Observer>);
 
 impl Guarded {
     fn tell(&self, what: impl FnOnce(&dyn Observer)) {
-        if let Err(text) = panics::caught(|| what(&*self.0)) {
-            let _ = panics::caught(|| tracing::error!("the worker's observer panicked: {text}"));
-        }
+        panics::guarded("worker", || what(&*self.0));
     }
 }
 

@@ -1,15 +1,12 @@
 //! The worker's connection: made, kept, lost.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Loop;
-use crate::broker::{BrokerError, Consumer, Tag};
+use crate::broker::{BrokerError, Consumer, Tag, in_time};
 
 impl Loop {
     pub(super) fn connected(&mut self, result: Result<Arc<dyn Consumer>, BrokerError>) -> Result<(), BrokerError> {
@@ -60,7 +57,7 @@ impl Loop {
         }
         let held = self.held();
         let patience = self.config.timeout;
-        self.renewing = Some(within(patience, async move { consumer.renew(&held).await }).boxed());
+        self.renewing = Some(in_time(patience, async move { consumer.renew(&held).await }).boxed());
     }
 
     /// Tells a broker that pushes how many: as many as the window holds and,
@@ -80,16 +77,6 @@ impl Loop {
         }
         self.prefetch = if exactly { wanted } else { (wanted * 2).next_power_of_two() };
         let (consumer, count) = (consumer.clone(), self.prefetch);
-        self.settling = Some(within(self.config.timeout, async move { consumer.prefetch(count).await }).boxed());
+        self.settling = Some(in_time(self.config.timeout, async move { consumer.prefetch(count).await }).boxed());
     }
-}
-
-pub(super) async fn within<T>(
-    patience: Duration,
-    request: impl Future<Output = Result<T, BrokerError>>,
-) -> Result<T, BrokerError> {
-    timeout(patience, request).await.unwrap_or_else(|_| {
-        let reason = format!("no answer in {patience:?}");
-        Err(BrokerError::Disconnected { url: "the broker".to_owned(), reason })
-    })
 }

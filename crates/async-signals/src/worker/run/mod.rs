@@ -25,7 +25,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use self::{connection::within, suspects::Suspects, takes::Takes};
+use self::{suspects::Suspects, takes::Takes};
 use super::{
     Runner, Stop, WorkerConfig,
     admission::{Admission, admit},
@@ -37,7 +37,7 @@ use super::{
     window::Window,
 };
 use crate::{
-    broker::{BrokerError, Consumer, Content, Tag, Taken, consumer::HEARTBEAT},
+    broker::{BrokerError, Consumer, Content, Tag, Taken, consumer::HEARTBEAT, in_time},
     follow,
     message::Incoming,
     protocol::time,
@@ -220,7 +220,7 @@ impl Loop {
                 batch.settle(&*consumer).await?;
                 if wants_answer { consumer.flush().await } else { Ok(()) }
             };
-            self.settling = Some(within(self.config.timeout, settle).boxed());
+            self.settling = Some(in_time(self.config.timeout, settle).boxed());
         }
     }
 
@@ -331,7 +331,7 @@ impl Loop {
                     consumer.interrupt();
                     pushed
                 };
-                self.quieting = Some(within(self.config.timeout, quiet).boxed());
+                self.quieting = Some(in_time(self.config.timeout, quiet).boxed());
             }
         }
     }

@@ -20,9 +20,9 @@ use std::{
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{Loop, connection::within, is_signal, outcomes::to_queue};
+use super::{Loop, is_signal, outcomes::to_queue};
 use crate::{
-    broker::Tag,
+    broker::{Tag, in_time},
     follow,
     message::Incoming,
     worker::{follow_up::Notice, job::Arrival},
@@ -129,7 +129,7 @@ impl Loop {
         }
         if !self.suspects.is_quiet {
             self.suspects.is_quiet = true;
-            self.quieting = Some(within(self.config.timeout, async move { consumer.pause().await }).boxed());
+            self.quieting = Some(in_time(self.config.timeout, async move { consumer.pause().await }).boxed());
         }
         if self.quieting.is_some() {
             return;
