@@ -57,9 +57,9 @@ impl DeadLetterQueue {
     ) -> PyResult<Self> {
         let config = broker::config(py, &urls, transport_options, tls, None)?;
         let timeout = seconds(timeout)?;
+        let max_age = max_age.map(seconds).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let core = py.detach(|| runtime.block_on(Core::open(&config, &queue, timeout)));
-        let max_age = max_age.map(seconds).transpose()?;
         let core = core.map_err(|error| error::misconfigured(py, error))?.max_age(max_age);
         let state = Mutex::new(State { core: Some(core), letters: Vec::new(), publisher: None });
         Ok(Self { runtime, config, timeout, state })
