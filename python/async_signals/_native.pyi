@@ -414,7 +414,7 @@ class Worker:
         least_prefetch: int,
         most_prefetch: int,
         max_deliveries: int,
-        paused: str,
+        paused_queue: str,
         dead_letters: str | None = None,
         dead_letter_arguments: dict[str, Any] | None = None,
         startup_rounds: int | None = None,

@@ -180,7 +180,7 @@ class LiveWorker:
             least_prefetch=1,
             most_prefetch=_MOST_PREFETCH,
             max_deliveries=int(ours.max_deliveries),
-            paused=pauses.queue_aside(self._app),
+            paused_queue=pauses.queue_aside(self._app),
             dead_letters=ours.dead_letters if isinstance(ours.dead_letters, str) else None,
             dead_letter_arguments=follow_ups.bounds(ours),
         )

@@ -155,7 +155,7 @@ class Child:
             least_prefetch=options.prefetch,
             most_prefetch=max(_MOST_PREFETCH, options.prefetch),
             max_deliveries=int(ours.max_deliveries),
-            paused=pauses.queue_aside(self._plan.app),
+            paused_queue=pauses.queue_aside(self._plan.app),
             dead_letters=ours.dead_letters if isinstance(ours.dead_letters, str) else None,
             dead_letter_arguments=follow_ups.bounds(ours),
             startup_rounds=options.startup_rounds if self._is_first else None,

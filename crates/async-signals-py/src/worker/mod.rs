@@ -95,8 +95,8 @@ impl Worker {
     #[new]
     #[pyo3(signature = (
         urls, *, queues, name, tasks, observer, interrupt, timeout, stop_timeout, least_prefetch, most_prefetch,
-        max_deliveries, paused, dead_letters=None, dead_letter_arguments=None, startup_rounds=None, transport_options=None,
-        tls=None, heartbeat=None, soft_time_limit=None, time_limit=None, max_messages=None, control=None,
+        max_deliveries, paused_queue, dead_letters=None, dead_letter_arguments=None, startup_rounds=None,
+        transport_options=None, tls=None, heartbeat=None, soft_time_limit=None, time_limit=None, max_messages=None, control=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
@@ -112,7 +112,7 @@ impl Worker {
         least_prefetch: usize,
         most_prefetch: usize,
         max_deliveries: u32,
-        paused: String,
+        paused_queue: String,
         dead_letters: Option<String>,
         dead_letter_arguments: Option<&Bound<'_, PyDict>>,
         startup_rounds: Option<u32>,
@@ -134,7 +134,7 @@ impl Worker {
         config.least_prefetch = least_prefetch;
         config.most_prefetch = most_prefetch;
         config.max_deliveries = max_deliveries;
-        config.paused = paused;
+        config.paused_queue = paused_queue;
         config.startup_rounds = startup_rounds;
         config.observer = Arc::new(WorkerObserver::new(observer_thread.clone()));
         config.dead_letters = match dead_letters {
@@ -172,8 +172,8 @@ impl Worker {
     ///
     /// `receiver.signal(name, sender, named, bare, job)` calls the receivers of a
     /// signal (`bare`: sender and arguments hold no references) and returns None,
-    /// a list of failures, `"paused"`, or `(kind, reason)` for what cannot be run here; `receiver.task(job)` runs anything else and
-    /// settles it; signals go there too while `receiver.wants_signals` holds.
+    /// a list of failures, `"paused"`, or `(kind, reason)` for what cannot be run here; `receiver.task(job)` runs anything
+    /// else and settles it; signals go there too while `receiver.wants_signals` holds.
     /// `receiver.escaped(error)` is told of exceptions that no receiver is to
     /// blame for. What is no Exception ends the process, and is raised.
     #[pyo3(signature = (receiver, main=false))]

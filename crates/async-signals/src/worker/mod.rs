@@ -102,7 +102,7 @@ pub struct WorkerConfig {
     /// Where what cannot run is parked. `None`: it is dropped with a word to the observer.
     pub dead_letters: Option<DeadLetters>,
     /// The queue where messages wait whose outcome is [`Outcome::Paused`].
-    pub paused: String,
+    pub paused_queue: String,
     /// How long one attempt to connect, or one request, may take.
     pub timeout: Duration,
     /// How many rounds over all URLs may fail before the worker has ever been
@@ -122,7 +122,7 @@ impl WorkerConfig {
             least_prefetch: 4,
             most_prefetch: 512,
             max_deliveries: 5,
-            paused: "celery.paused".to_owned(),
+            paused_queue: "celery.paused".to_owned(),
             dead_letters: Some(DeadLetters::default()),
             timeout: Duration::from_secs(5),
             startup_rounds: None,

@@ -39,7 +39,7 @@ pub enum Outcome {
         reason: String,
     },
     /// It is not to run until somebody says so: moved to the queue that the worker's
-    /// configuration has for it ([`paused`](super::WorkerConfig::paused)).
+    /// configuration has for it ([`paused_queue`](super::WorkerConfig::paused_queue)).
     Paused,
     /// Not to be run by anybody, and not to be kept by us: dropped, which on
     /// RabbitMQ means the queue's own dead-letter exchange if it has one.

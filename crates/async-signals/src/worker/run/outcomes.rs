@@ -64,7 +64,7 @@ impl Loop {
     /// Waits elsewhere, so that what comes behind it can run.
     fn set_aside(&mut self, tag: Tag, queue: Arc<str>, incoming: &Incoming) {
         let message = follow::paused(incoming, &queue, SystemTime::now());
-        let outgoing = to_declared(&self.config.paused, serde_json::Map::new(), message);
+        let outgoing = to_declared(&self.config.paused_queue, serde_json::Map::new(), message);
         self.follow(tag, queue, vec![(outgoing, Notice::None)]);
     }
 
