@@ -106,6 +106,8 @@ def test_a_queue_waits_as_it_is_where_our_worker_reads_it(make_project: MakeProj
         send(project, "my_signal", 3)
         project.effects.wait_for(1, "mine")
         assert project.queues() == {"high_priority": 2}
+        asked = [json.loads(line) for line in signals(project, "queues", "--json").splitlines()]
+        assert [queue["name"] for queue in asked if queue["is_paused"]] == ["high_priority"]
         signals(project, "resume", "high_priority")
         worker.process.wait_for("Queue high_priority is resumed")
         project.effects.wait_for(2, "routed_second")
@@ -217,6 +219,18 @@ result = {
         assert embedded.queues() == {"celery": 1}
         signals(embedded, "resume", "--signal", "shop.urgent")
         assert embedded.run(REFUSING + "result = outcome(urgent.send, None)").result == ["sent", ""]
+
+    def test_the_setting_is_for_signals_that_do_not_say(self, make_project: MakeProject, sqlite_broker: Broker) -> None:
+        project = make_project(sqlite_broker, settings="ASYNC_SIGNALS = {'when_paused': 'refuse'}")
+        project.migrate()
+        signals(project, "pause", MINE)
+        kept = "kept = AsyncSignal(name='shop.kept', when_paused='keep')"
+        code = f"{REFUSING}\n{kept}\nfrom shopapp.signals import my_signal\n"
+        signals(project, "pause", "--signal", "shop.kept")
+        result = project.run(f"{code}result = [outcome(my_signal.send, None)[0], outcome(kept.send, None)[0]]").result
+        assert result == ["paused", "sent"]
+        listed = [json.loads(line) for line in signals(project, "list", "--json", MINE).splitlines()]
+        assert [signal["when_paused"] for signal in listed] == ["refuse"]
 
     def test_a_process_that_sends_knows_within_seconds(self, embedded: Project) -> None:
         embedded.migrate()
