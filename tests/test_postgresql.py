@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from textwrap import dedent
 from typing import Any
 
+import celery
 import pytest
 
 from conftest import MakeProject
@@ -166,6 +167,8 @@ def started(ledger: Ledger, kind: Kind, *options: str) -> contextlib.AbstractCon
     return ledger.project.worker(kind=kind, options=options)
 
 
+#: Celery 5.4 keeps connections between tasks for as long as CONN_MAX_AGE says, and does not look whether they are open.
+CLOSES_ALL = celery.VERSION >= (5, 5)
 #: By worker and by how connections are kept: how many are open while receivers run in all threads, of which two
 #: processes of ours have four each and two of Celery's one each, and afterwards.
 OPEN: dict[tuple[Kind, str], tuple[int, int]] = {
@@ -173,8 +176,8 @@ OPEN: dict[tuple[Kind, str], tuple[int, int]] = {
     ("ours", "for ever"): (8, 8),
     ("ours", "in a pool"): (8, 8),
     ("stock", "not at all"): (2, 0),
-    ("stock", "for ever"): (2, 0),
-    ("stock", "in a pool"): (8, 0),
+    ("stock", "for ever"): (2, 0 if CLOSES_ALL else 2),
+    ("stock", "in a pool"): (8, 0 if CLOSES_ALL else 8),
 }
 
 
@@ -191,8 +194,9 @@ def test_how_many_are_open(make_ledger: Any, kept: str, kind: Kind) -> None:
             assert ledger.connections() == busy + 1, "and the one that holds them up"
         ledger.project.effects.wait_for(40, "ask")
         ledger.wait_for_connections(idle)
-        # All of them lost at once: whoever comes next does not meet them.
-        ledger.end_connections()
+        if idle == 0 or kind == "ours":
+            # All of them lost at once: whoever comes next does not meet them.
+            ledger.end_connections()
         ledger.send("asked", "next", times=40)
         ledger.project.effects.wait_for(80, "ask")
     ledger.wait_for_connections(0)
@@ -227,13 +231,15 @@ def test_nothing_is_left_of_processes_that_are_replaced(make_ledger: Any, kept: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_receiver_leaves_behind_harms_no_other(make_ledger: Any, kept: str, kind: Kind) -> None:
     ledger = make_ledger(**KEPT[kept])
+    kept_by_celery = kind == "stock" and kept != "not at all" and not CLOSES_ALL
+    harms = [harm for harm in HARMS if harm != "close_the_connection" or not kept_by_celery]
     with started(ledger, kind):
-        for number, harm in enumerate(HARMS, 1):
+        for number, harm in enumerate(harms, 1):
             ledger.send("harmed", harm)
             ledger.send("asked", harm)
             ledger.project.effects.wait_for(number, "harm")
             ledger.project.effects.wait_for(number, "ask", timeout=20)
-    assert ledger.server.ask(ledger.database, "SELECT reference FROM shopapp_order ORDER BY id") == HARMS
+    assert ledger.server.ask(ledger.database, "SELECT reference FROM shopapp_order ORDER BY id") == harms
 
 
 @pytest.mark.parametrize("kept", KEPT)

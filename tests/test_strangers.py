@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import celery
 import pytest
 
 from conftest import MakeProject
@@ -212,6 +213,8 @@ CHECKED: dict[str, tuple[str, str, list[str]]] = {
 
 @pytest.mark.parametrize("stranger", CHECKED)
 def test_what_is_said_of_a_project_of_somebody_else(make_project: MakeProject, stranger: str) -> None:
+    if stranger == "sprints" and celery.VERSION < (5, 5):
+        pytest.skip("Celery 5.4 keeps the namespace that the test project has given its app")
     url, settings, said = CHECKED[stranger]
     project = make_project(None, url=url, settings=settings)
     report = project.run("from django.core.checks import run_checks; result = [each.id for each in run_checks()]")
