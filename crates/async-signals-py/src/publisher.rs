@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_signals::{
-    message::{Event, Headers, Message, Outgoing, Properties, Route},
+    message::{TaskEvent, Headers, Message, Outgoing, Properties, Route},
     publisher::{Outcome, Publisher as Core, PublisherConfig, Receipt as CoreReceipt},
 };
 use bytes::Bytes;
@@ -110,7 +110,7 @@ impl Publisher {
         body: &Bound<'_, PyBytes>,
     ) -> PyResult<()> {
         let properties: PropertyOptions = convert::to_core(properties, "properties")?;
-        let event = Event {
+        let event = TaskEvent {
             exchange: Arc::new(convert::to_core(exchange, "exchange")?),
             routing_key: routing_key.into(),
             message: Message {
@@ -210,7 +210,7 @@ impl PreparedMessage {
         receipt.map_err(|error| error::not_sent(py, &error))
     }
 
-    fn event(&self, py: Python<'_>) -> Option<Box<Event>> {
+    fn event(&self, py: Python<'_>) -> Option<Box<TaskEvent>> {
         self.sent_event.as_ref().and_then(|event| event.of(py, &self.outgoing.message))
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use async_signals::message::{Event, Exchange, Headers, Message, Properties};
+use async_signals::message::{TaskEvent, Exchange, Headers, Message, Properties};
 use bytes::Bytes;
 use pyo3::{
     exceptions::{PyKeyError, PyValueError},
@@ -64,7 +64,7 @@ impl SentEvent {
     }
 
     /// The event of one message. None if there is none to make, which must not hinder the message.
-    pub(crate) fn of(&self, py: Python<'_>, message: &Message) -> Option<Box<Event>> {
+    pub(crate) fn of(&self, py: Python<'_>, message: &Message) -> Option<Box<TaskEvent>> {
         let Headers::Task(task) = &message.headers else { return None };
         let clock: u64 = self.forward_clock.call0(py).and_then(|clock| clock.extract(py)).ok()?;
         let timestamp = now();
@@ -77,7 +77,7 @@ impl SentEvent {
         body.extend_from_slice(br#","parent_id":"#);
         serde_json::to_writer(&mut body, &task.parent_id).ok()?;
         write!(body, r#","timestamp":{timestamp}}}"#).ok()?;
-        Some(Box::new(Event {
+        Some(Box::new(TaskEvent {
             exchange: self.exchange.clone(),
             routing_key: self.routing_key.clone(),
             message: Message {

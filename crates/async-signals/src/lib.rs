@@ -22,6 +22,7 @@
 mod backoff;
 pub mod broker;
 pub mod celery;
+mod clock;
 pub mod connection;
 pub mod dead_letters;
 pub mod delivery;
@@ -35,6 +36,7 @@ pub mod payload;
 pub mod protocol;
 pub mod publisher;
 pub mod receiver;
+mod reconnect;
 pub mod registry;
 pub mod retry;
 pub mod sender;

@@ -214,7 +214,7 @@ pub struct Outgoing {
 
 /// An event, such as Celery's `task-sent`: for whoever listens at the moment, and kept for nobody.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct TaskEvent {
     /// The exchange that listeners bind their queues to.
     pub exchange: Arc<Exchange>,
     /// What listeners choose by: `task.sent`.

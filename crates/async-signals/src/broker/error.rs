@@ -88,8 +88,8 @@ pub enum BrokerError {
         /// What the broker said.
         reason: String,
     },
-    /// The broker refused the message: its queue is full.
-    #[error("queue {queue:?} refuses messages: it is full (x-max-length with reject-publish)")]
+    /// The broker refused the message (`basic.nack`): its queue is full, or cannot store it for now.
+    #[error("queue {queue:?} refuses messages: it is full (x-max-length with reject-publish), or cannot store them")]
     QueueFull {
         /// The queue, or the routing key where the queue is not known.
         queue: String,
@@ -128,16 +128,42 @@ pub enum BrokerError {
     },
 }
 
+/// When what has failed may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAdvice {
+    /// Now, over a new connection to the same address.
+    Now,
+    /// Over a connection to the next address: this one leads where nobody takes messages (after a failover, to a
+    /// replica), or nowhere.
+    NextAddress,
+    /// After a pause: the broker takes no messages at all.
+    BackOff,
+    /// After a pause: the broker takes no messages that go this way.
+    BackOffRoute,
+    /// Never: trying again changes nothing.
+    Never,
+}
+
 impl BrokerError {
-    /// Whether the connection is gone, or leads where nobody takes messages
-    /// (after a failover, to a replica), so that the next try needs a new one.
+    /// When what has failed may be tried again.
+    pub fn advice(&self) -> RetryAdvice {
+        match self {
+            Self::Disconnected { .. } => RetryAdvice::Now,
+            Self::Connect { .. } | Self::Unavailable { .. } => RetryAdvice::NextAddress,
+            Self::Blocked { .. } => RetryAdvice::BackOff,
+            Self::QueueFull { .. } | Self::OutOfMemory { .. } => RetryAdvice::BackOffRoute,
+            _ => RetryAdvice::Never,
+        }
+    }
+
+    /// Whether the next try needs a new connection.
     pub fn is_disconnect(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Disconnected { .. } | Self::Unavailable { .. })
+        matches!(self.advice(), RetryAdvice::Now | RetryAdvice::NextAddress)
     }
 
     /// Whether trying again, with the same id, may help before the deadline.
     pub fn is_transient(&self) -> bool {
-        self.is_disconnect() || matches!(self, Self::Blocked { .. })
+        self.is_disconnect() || self.advice() == RetryAdvice::BackOff
     }
 
     /// Whether the broker may have the message all the same.

@@ -9,6 +9,7 @@
 mod binding;
 pub mod browse;
 mod config;
+mod connector;
 pub mod consumer;
 mod error;
 pub mod memory;
@@ -29,11 +30,12 @@ use tokio::time::timeout;
 
 pub use browse::{Browser, Depth, Page, Position, browse};
 pub use config::{BrokerConfig, Tls};
+pub use connector::{ByScheme, Connector};
 pub use consumer::{Consumer, Content, Subscription, Tag, Taken, consume};
-pub use error::BrokerError;
+pub use error::{BrokerError, RetryAdvice};
 pub use url::{BrokerUrl, Scheme};
 
-use crate::message::{Event, Outgoing};
+use crate::message::{TaskEvent, Outgoing};
 
 /// What became of one message.
 pub type Published = Result<(), BrokerError>;
@@ -50,7 +52,7 @@ pub trait Broker: fmt::Debug + Send + Sync {
 
     /// Publishes events for whoever listens at the moment, as far as this broker has a way to. What cannot go now is
     /// dropped, and nobody is told.
-    fn publish_events(&self, _events: Vec<Event>) -> BoxFuture<'_, ()> {
+    fn publish_events(&self, _events: Vec<TaskEvent>) -> BoxFuture<'_, ()> {
         std::future::ready(()).boxed()
     }
 

@@ -1,7 +1,9 @@
 use std::{
     sync::{Condvar, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use crate::clock;
 
 /// How much may wait for the broker at once, over all background sends.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl Buffer {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut give_up = None;
         while !self.has_room(&held, bytes) {
-            let now = Instant::now();
+            let now = clock::now();
             let give_up = *give_up.get_or_insert(now + patience);
             if now >= give_up {
                 return false;

@@ -1,16 +1,19 @@
 //! From message to broker: one connection, many senders, one deadline each.
 //!
 //! [`Publisher`] is the handle that every thread and task of a process shares.
-//! Behind it one `pump` batches what they send, keeps the
-//! connection, resends after a reconnect with the same id, and tells each
-//! sender what became of its message through a [`Receipt`].
+//! Behind it a `state` decides what is batched, held, sent again and given up, and one `pump` does it: it keeps the
+//! connection, resends after a reconnect with the same id, and tells each sender what became of its message through a
+//! [`Receipt`].
 
 mod buffer;
+mod deadlines;
+mod entry;
 mod error;
-mod link;
+mod held;
 mod observer;
 mod pump;
 mod receipt;
+mod state;
 
 use std::{
     fmt, io,
@@ -24,7 +27,8 @@ use uuid::Uuid;
 
 use self::{
     buffer::Buffer,
-    pump::{Entry, Item, Pump},
+    entry::{Entry, Item},
+    pump::Pump,
     receipt::{Settler, Slot},
 };
 pub use self::{
@@ -33,9 +37,9 @@ pub use self::{
     receipt::{Outcome, Receipt},
 };
 use crate::{
-    broker::{BrokerConfig, BrokerError},
+    broker::{BrokerConfig, BrokerError, ByScheme, Connector},
     ids::Ids,
-    message::{Event, Outgoing},
+    message::{TaskEvent, Outgoing},
 };
 
 /// How a [`Publisher`] works.
@@ -53,6 +57,10 @@ pub struct PublisherConfig {
     pub buffer_timeout: Duration,
     /// Who is told of what no sender waits for.
     pub observer: Arc<dyn Observer>,
+    /// How connections are made.
+    pub connector: Arc<dyn Connector>,
+    /// What chance begins with, which shortens the pauses between attempts.
+    pub seed: u64,
 }
 
 impl PublisherConfig {
@@ -65,6 +73,9 @@ impl PublisherConfig {
             buffer_bytes: 64 << 20,
             buffer_timeout: Duration::from_millis(100),
             observer: Arc::new(()),
+            connector: Arc::new(ByScheme),
+            // Without chance all wait for the same time, which is still a pause.
+            seed: getrandom::u64().unwrap_or_default(),
         }
     }
 }
@@ -90,9 +101,8 @@ impl Shared {
         self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_obstacle(&self, error: Option<BrokerError>) -> bool {
-        let mut obstacle = self.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *obstacle, error).is_some()
+    fn set_obstacle(&self, error: Option<BrokerError>) {
+        *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 }
 
@@ -203,7 +213,7 @@ impl Publisher {
     pub fn send_with_event(
         &self,
         outgoing: Outgoing,
-        event: Option<Box<Event>>,
+        event: Option<Box<TaskEvent>>,
         timeout: Option<Duration>,
     ) -> Result<Receipt, PublishError> {
         let timeout = timeout.unwrap_or(self.shared.timeout);
@@ -228,7 +238,7 @@ impl Publisher {
     /// # Errors
     ///
     /// As [`Publisher::buffer`].
-    pub fn buffer_with_event(&self, outgoing: Outgoing, event: Option<Box<Event>>) -> Result<(), PublishError> {
+    pub fn buffer_with_event(&self, outgoing: Outgoing, event: Option<Box<TaskEvent>>) -> Result<(), PublishError> {
         self.admit(outgoing, event, self.buffer_timeout)
     }
 
@@ -246,7 +256,7 @@ impl Publisher {
     /// # Errors
     ///
     /// As [`Publisher::buffer`].
-    pub fn try_buffer_with_event(&self, outgoing: Outgoing, event: Option<Box<Event>>) -> Result<(), PublishError> {
+    pub fn try_buffer_with_event(&self, outgoing: Outgoing, event: Option<Box<TaskEvent>>) -> Result<(), PublishError> {
         self.admit(outgoing, event, Duration::ZERO)
     }
 
@@ -255,7 +265,7 @@ impl Publisher {
     /// # Errors
     ///
     /// [`PublishError::Forked`] and [`PublishError::Closed`].
-    pub fn publish_event(&self, event: Event) -> Result<(), PublishError> {
+    pub fn publish_event(&self, event: TaskEvent) -> Result<(), PublishError> {
         self.push(Item::Event(event))
     }
 
@@ -264,7 +274,7 @@ impl Publisher {
         !self.is_ours() || self.shared.buffer.has_room_for(outgoing.message.body.len())
     }
 
-    fn admit(&self, outgoing: Outgoing, event: Option<Box<Event>>, patience: Duration) -> Result<(), PublishError> {
+    fn admit(&self, outgoing: Outgoing, event: Option<Box<TaskEvent>>, patience: Duration) -> Result<(), PublishError> {
         // First of all: in a child of a fork another thread's lock on the buffer may never be released.
         self.check_owner()?;
         let bytes = outgoing.message.body.len();

@@ -13,6 +13,8 @@ pub trait Observer: Send + Sync {
     fn disconnected(&self, _error: &BrokerError) {}
     /// The connection is back after it was gone.
     fn reconnected(&self) {}
+    /// Background messages are held, since their queue takes none for now. Called once until it takes some again.
+    fn held(&self, _error: &BrokerError) {}
 }
 
 impl Observer for () {}
@@ -37,5 +39,9 @@ impl Observer for Guarded {
 
     fn reconnected(&self) {
         self.tell(|observer| observer.reconnected());
+    }
+
+    fn held(&self, error: &BrokerError) {
+        self.tell(|observer| observer.held(error));
     }
 }

@@ -1,6 +1,6 @@
 use std::{
+    fmt,
     ops::Deref,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::PublishError;
-use crate::broker::BrokerError;
+use crate::{broker::BrokerError, clock, panics};
 
 /// What a message came to.
 pub type Outcome = Result<(), PublishError>;
@@ -36,8 +36,8 @@ enum Listener {
     Callback(Box<dyn FnOnce(Outcome) + Send>),
 }
 
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "State {{ taken: {}, outcome: {:?} }}", self.taken, self.outcome)
     }
 }
@@ -48,7 +48,7 @@ impl Slot {
         Arc::new(Self {
             state: Mutex::new(state),
             settled: Condvar::new(),
-            deadline: Instant::now() + timeout,
+            deadline: clock::now() + timeout,
             timeout,
         })
     }
@@ -69,20 +69,20 @@ impl Slot {
     }
 
     /// The first outcome stands; a later one is of no interest to anybody.
-    pub(super) fn settle(&self, outcome: Outcome) {
-        self.settle_with(|_| outcome);
+    pub(super) fn settle(&self, outcome: Outcome) -> Option<Call> {
+        self.settle_with(|_| outcome)
     }
 
-    /// Settles as too late, because of `last`. False if it was settled before.
-    pub(super) fn expire(&self, last: Option<BrokerError>) -> bool {
+    /// Settles as too late, because of `last`.
+    pub(super) fn expire(&self, last: Option<BrokerError>) -> Option<Call> {
         let timeout = self.timeout;
         self.settle_with(|taken| Err(PublishError::Deadline { timeout, may_have_arrived: taken, last }))
     }
 
-    fn settle_with(&self, outcome: impl FnOnce(bool) -> Outcome) -> bool {
+    fn settle_with(&self, outcome: impl FnOnce(bool) -> Outcome) -> Option<Call> {
         let mut state = self.lock();
         if state.outcome.is_some() {
-            return false;
+            return None;
         }
         let outcome = outcome(state.taken);
         state.outcome = Some(outcome.clone());
@@ -90,18 +90,37 @@ impl Slot {
         drop(state);
         self.settled.notify_all();
         match listener {
-            Listener::Nobody => {}
-            Listener::Task(waker) => waker.wake(),
-            Listener::Callback(callback) => call(callback, outcome),
+            Listener::Nobody => None,
+            Listener::Task(waker) => {
+                waker.wake();
+                None
+            }
+            Listener::Callback(callback) => Some(Call { callback, outcome }),
         }
-        true
     }
 }
 
-/// Calls back, for whoever settles: a callback that panics must not take the publisher's thread along.
-fn call(callback: impl FnOnce(Outcome), outcome: Outcome) {
-    if catch_unwind(AssertUnwindSafe(|| callback(outcome))).is_err() {
-        tracing::error!("a callback panicked that was told what became of a message");
+/// A sender's callback that is to be called.
+#[must_use = "its sender waits for it"]
+pub(super) struct Call {
+    callback: Box<dyn FnOnce(Outcome) + Send>,
+    outcome: Outcome,
+}
+
+impl Call {
+    /// Calls back. A callback that panics takes nothing along.
+    pub(super) fn call(self) {
+        if let Err(text) = panics::caught(|| (self.callback)(self.outcome)) {
+            let tell = || tracing::error!("a callback panicked that was told what became of a message: {text}");
+            // Where the log goes is the user's, too.
+            let _ = panics::caught(tell);
+        }
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("outcome", &self.outcome).finish_non_exhaustive()
     }
 }
 
@@ -117,6 +136,11 @@ impl Settler {
     pub(super) fn slot(&self) -> &Arc<Slot> {
         &self.0
     }
+
+    /// Whether it holds this slot.
+    pub(super) fn is_of(&self, slot: &Arc<Slot>) -> bool {
+        Arc::ptr_eq(&self.0, slot)
+    }
 }
 
 impl Deref for Settler {
@@ -129,7 +153,10 @@ impl Deref for Settler {
 
 impl Drop for Settler {
     fn drop(&mut self) {
-        self.0.settle_with(|may_have_arrived| Err(PublishError::Stopped { may_have_arrived }));
+        let stopped = |may_have_arrived| Err(PublishError::Stopped { may_have_arrived });
+        if let Some(call) = self.0.settle_with(stopped) {
+            call.call();
+        }
     }
 }
 
@@ -163,15 +190,16 @@ impl Receipt {
         // The pump keeps the deadline and knows what stood in the way; a thread
         // speaks for itself only if the pump has not spoken soon after.
         let last_word = self.slot.deadline + Duration::from_millis(50);
-        let give_up = Instant::now() + patience;
+        let give_up = clock::now() + patience;
         let until = give_up.min(last_word);
         let mut state = self.slot.lock();
         while state.outcome.is_none() {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
                 drop(state);
                 if last_word <= give_up {
-                    self.slot.expire(None);
+                    // Nobody but this thread is to be told.
+                    let _ = self.slot.expire(None);
                     return self.outcome();
                 }
                 return None;

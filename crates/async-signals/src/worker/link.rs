@@ -2,22 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::WorkerConfig;
 use crate::{
-    backoff::Backoff,
     broker::{self, BrokerConfig, BrokerError, Consumer, Subscription, Tag},
+    clock,
     message::Queue,
+    reconnect::Reconnect,
     retry,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// A connection that has lived for so long worked, even if no message came.
-const LIVED: Duration = Duration::from_secs(10);
 
-/// Makes the worker's connections, one URL after the other, with growing pauses between rounds.
+/// Makes the worker's connections.
 #[derive(Debug)]
 pub(super) struct Link {
     broker: Arc<BrokerConfig>,
@@ -25,15 +24,10 @@ pub(super) struct Link {
     name: String,
     prefetch: usize,
     patience: Duration,
-    url: usize,
-    backoff: Backoff,
-    /// When the connection was made; `None` once it has brought messages.
-    unproven_since: Option<Instant>,
+    reconnect: Reconnect,
     generation: u32,
     /// Whether it ever worked: from then on nothing is given up.
     proven: bool,
-    /// How many URLs in a row have said what trying again does not mend.
-    hopeless: usize,
     /// Rounds that may still fail before it ever worked.
     rounds_left: Option<u32>,
 }
@@ -46,12 +40,9 @@ impl Link {
             name: config.name.clone(),
             prefetch: config.least_prefetch,
             patience: config.timeout,
-            url: 0,
-            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
-            unproven_since: None,
+            reconnect: Reconnect::new(config.broker.urls.len(), FIRST_PAUSE, LONGEST_PAUSE),
             generation: 0,
             proven: false,
-            hopeless: 0,
             rounds_left: config.startup_rounds,
         }
     }
@@ -69,7 +60,8 @@ impl Link {
             held,
             prefetch: self.prefetch,
         };
-        let (config, index, patience, pause) = (self.broker.clone(), self.url, self.patience, self.backoff.pause());
+        let (config, patience) = (self.broker.clone(), self.patience);
+        let (index, pause) = (self.reconnect.address(), self.reconnect.pause());
         async move {
             sleep(pause).await;
             let Some(url) = config.urls.get(index) else {
@@ -88,45 +80,31 @@ impl Link {
 
     /// Where the last attempt went, without the password.
     pub(super) fn address(&self) -> String {
-        self.broker.urls.get(self.url).map(ToString::to_string).unwrap_or_default()
+        self.broker.urls.get(self.reconnect.address()).map(ToString::to_string).unwrap_or_default()
     }
 
     /// There is a connection. Whether it is of use, its first messages tell.
     pub(super) fn connected(&mut self) {
         self.proven = true;
-        self.hopeless = 0;
-        self.unproven_since = Some(Instant::now());
+        self.reconnect.connected(clock::now());
     }
 
     /// Messages have come.
     pub(super) fn worked(&mut self) {
-        if self.unproven_since.take().is_some() {
-            self.backoff.reset();
-        }
+        self.reconnect.worked();
     }
 
-    /// The connection is gone. The next one is made at once and by the same URL, unless this one never did anything.
+    /// The connection is gone.
     pub(super) fn lost(&mut self) {
-        match self.unproven_since.take() {
-            Some(since) if since.elapsed() < LIVED => self.next_url(),
-            _ => self.backoff.reset(),
-        }
+        self.reconnect.lost(clock::now(), retry::random());
     }
 
     /// It did not work. Whether there is a point in trying again.
     pub(super) fn may_try_again(&mut self, error: &BrokerError) -> bool {
-        self.next_url();
-        if self.url == 0 {
+        self.reconnect.failed(error, retry::random());
+        if self.reconnect.begins_a_round() {
             self.rounds_left = self.rounds_left.map(|rounds| rounds.saturating_sub(1));
         }
-        self.hopeless = if error.is_transient() { 0 } else { self.hopeless + 1 };
-        self.proven || (self.hopeless < self.broker.urls.len() && self.rounds_left != Some(0))
-    }
-
-    fn next_url(&mut self) {
-        self.url = (self.url + 1) % self.broker.urls.len().max(1);
-        if self.url == 0 {
-            self.backoff.failed(retry::random());
-        }
+        self.proven || (!self.reconnect.is_hopeless() && self.rounds_left != Some(0))
     }
 }

@@ -15,7 +15,7 @@ use super::{
     declare::ask_for_exchange,
     headers::{properties, short},
 };
-use crate::message::{Event, Exchange};
+use crate::message::{TaskEvent, Exchange};
 
 /// Within how long a batch has to be on its way.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Events {
     connection: Arc<Connection>,
-    waiting: OnceLock<mpsc::Sender<Vec<Event>>>,
+    waiting: OnceLock<mpsc::Sender<Vec<TaskEvent>>>,
 }
 
 impl Events {
@@ -38,7 +38,7 @@ impl Events {
     }
 
     /// Has events published, or drops them if too many wait.
-    pub(super) fn publish(&self, events: Vec<Event>) {
+    pub(super) fn publish(&self, events: Vec<TaskEvent>) {
         let waiting = self.waiting.get_or_init(|| {
             let (waiting, inbox) = mpsc::channel(MOST_WAITING);
             // It ends with the broker's connection, which holds the only sender.
@@ -49,7 +49,7 @@ impl Events {
     }
 }
 
-async fn publish_all(connection: Weak<Connection>, mut inbox: mpsc::Receiver<Vec<Event>>) {
+async fn publish_all(connection: Weak<Connection>, mut inbox: mpsc::Receiver<Vec<TaskEvent>>) {
     let mut channel: Option<(Channel, Vec<Arc<Exchange>>)> = None;
     while let Some(events) = inbox.recv().await {
         let Some(connection) = connection.upgrade() else { return };
@@ -74,13 +74,13 @@ async fn publish_all(connection: Weak<Connection>, mut inbox: mpsc::Receiver<Vec
 async fn publish(
     connection: &Connection,
     place: &mut Option<(Channel, Vec<Arc<Exchange>>)>,
-    events: Vec<Event>,
+    events: Vec<TaskEvent>,
 ) -> Option<()> {
     if !is_open(place) {
         *place = Some((connection.create_channel().await.ok()?, Vec::new()));
     }
     let (channel, declared) = place.as_mut()?;
-    for Event { exchange, routing_key, message } in events {
+    for TaskEvent { exchange, routing_key, message } in events {
         if !declared.contains(&exchange) {
             ask_for_exchange(channel, &exchange, true).await.ok()?.ok()?;
             declared.push(exchange.clone());

@@ -43,7 +43,7 @@ use self::{
     publishing::{Batch, Parcel, Publishing, Request},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
-use crate::message::{Event, Outgoing, Route};
+use crate::message::{TaskEvent, Outgoing, Route};
 
 /// kombu's defaults for both (`kombu/transport/pyamqp.py`).
 const GUEST: &str = "guest";
@@ -189,7 +189,7 @@ impl Broker for RabbitMq {
         self.publish_all(batch).boxed()
     }
 
-    fn publish_events(&self, events: Vec<Event>) -> BoxFuture<'_, ()> {
+    fn publish_events(&self, events: Vec<TaskEvent>) -> BoxFuture<'_, ()> {
         self.events.publish(events);
         std::future::ready(()).boxed()
     }

@@ -36,7 +36,7 @@ use self::{
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
 use crate::{
     ids::Ids,
-    message::{Event, Outgoing, Route},
+    message::{TaskEvent, Outgoing, Route},
     protocol::kombu::write_envelope,
 };
 
@@ -187,11 +187,11 @@ impl Broker for Redis {
     }
 
     /// As kombu publishes to a fanout exchange. A server that refuses is not asked why.
-    fn publish_events(&self, events: Vec<Event>) -> BoxFuture<'_, ()> {
+    fn publish_events(&self, events: Vec<TaskEvent>) -> BoxFuture<'_, ()> {
         async move {
             let mut pipeline = Pipeline::with_capacity(events.len());
             let mut envelope = Vec::new();
-            for Event { exchange, routing_key, message } in &events {
+            for TaskEvent { exchange, routing_key, message } in &events {
                 envelope.clear();
                 if write_envelope(&mut envelope, message, &exchange.name, routing_key, self.ids.next()).is_ok() {
                     let channel = self.keys.fanout_channel(self.database, &exchange.name, routing_key);

@@ -1,0 +1,36 @@
+//! How connections are made.
+
+use std::{fmt, sync::Arc};
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, connect};
+
+/// Makes connections. The one that is configured by default is [`ByScheme`]; a test may put a broker of its own here.
+pub trait Connector: fmt::Debug + Send + Sync {
+    /// Connects to one of the configuration's URLs, without a time limit of its own. The caller drops the future when
+    /// it has waited long enough.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`].
+    fn connect<'a>(
+        &'a self,
+        config: &'a BrokerConfig,
+        url: &'a BrokerUrl,
+    ) -> BoxFuture<'a, Result<Arc<dyn Broker>, BrokerError>>;
+}
+
+/// Connects to what a URL's scheme names.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByScheme;
+
+impl Connector for ByScheme {
+    fn connect<'a>(
+        &'a self,
+        config: &'a BrokerConfig,
+        url: &'a BrokerUrl,
+    ) -> BoxFuture<'a, Result<Arc<dyn Broker>, BrokerError>> {
+        connect(config, url).boxed()
+    }
+}
