@@ -6,7 +6,7 @@ use pyo3::{prelude::*, sync::PyOnceLock};
 /// The exception for a message that was not handed over.
 pub(crate) fn not_sent(py: Python<'_>, error: &PublishError) -> PyErr {
     let name = match error {
-        PublishError::Broker(error) if is_configuration(error) => "BrokerMisconfigured",
+        PublishError::Broker { error, .. } if is_configuration(error) => "BrokerMisconfigured",
         _ => "SignalNotSent",
     };
     let build = || -> PyResult<PyErr> {
@@ -19,7 +19,7 @@ pub(crate) fn not_sent(py: Python<'_>, error: &PublishError) -> PyErr {
 
 /// The exception for options that no broker can be reached with.
 pub(crate) fn misconfigured(py: Python<'_>, error: BrokerError) -> PyErr {
-    not_sent(py, &PublishError::Broker(error))
+    not_sent(py, &error.into())
 }
 
 fn is_configuration(error: &BrokerError) -> bool {
@@ -35,7 +35,7 @@ fn code(error: &PublishError) -> &'static str {
         PublishError::Deadline { .. } => "deadline",
         PublishError::BufferFull { .. } => "buffer_full",
         PublishError::Closed | PublishError::Stopped { .. } | PublishError::Forked { .. } => "closed",
-        PublishError::Broker(error) => match error {
+        PublishError::Broker { error, .. } => match error {
             BrokerError::Connect { .. } | BrokerError::Disconnected { .. } => "unreachable",
             BrokerError::Authentication { .. } => "authentication",
             BrokerError::Tls { .. } => "tls",

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_signals::{
-    message::{TaskEvent, Headers, Message, Outgoing, Properties, Route},
+    message::{Headers, Message, Outgoing, Properties, Route, TaskEvent},
     publisher::{Outcome, Publisher as Core, PublisherConfig, Receipt as CoreReceipt},
 };
 use bytes::Bytes;
@@ -32,8 +32,8 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 /// Sends messages to one broker; every thread of the process shares it.
 ///
 /// `urls` are kombu URLs, tried in turn; times are in seconds. `observer` has
-/// `lost(id, error)`, `disconnected(error)` and `reconnected()`, which are
-/// called on a thread of their own.
+/// `lost(id, error)`, `disconnected(error)`, `reconnected()` and `held(error)`,
+/// which are called on a thread of their own.
 #[pyclass(frozen, module = "async_signals._native")]
 pub(crate) struct Publisher {
     core: Arc<Core>,

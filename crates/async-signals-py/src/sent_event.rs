@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use async_signals::message::{TaskEvent, Exchange, Headers, Message, Properties};
+use async_signals::message::{Exchange, Headers, Message, Properties, TaskEvent};
 use bytes::Bytes;
 use pyo3::{
     exceptions::{PyKeyError, PyValueError},

@@ -5,10 +5,18 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use futures_util::future::FutureExt;
+
 /// Runs a user's code; if it panics, with which text.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     // What it leaves half-done is the user's own, and is dropped or not looked at again.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| text(&*panic))
+}
+
+/// The same for what is awaited.
+pub(crate) async fn caught_in<T>(work: impl AsyncFnOnce() -> T) -> Result<T, String> {
+    let work = async move { work().await };
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| text(&*panic))
 }
 
 /// Tells an observer of a user's, whose panics end nothing.

@@ -4,11 +4,12 @@
 #![cfg(all(feature = "redis", feature = "sqlite"))]
 
 mod servers;
+mod simulated;
 
-use std::{collections::HashSet, net::Ipv4Addr, panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{collections::HashSet, net::Ipv4Addr, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use async_signals::{
-    broker::{self, Broker, BrokerError, Published},
+    broker::{self, Broker, BrokerConfig, BrokerError, Connector, Published},
     message::{Headers, Message, Properties, Route},
 };
 use bytes::Bytes;
@@ -23,11 +24,20 @@ use servers::{
     messages::{assert_ok, exchange_route, fresh, numbered, outgoing, task_headers},
     redis::Redis,
 };
+use simulated::{Simulated, Weather};
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_behaves() {
     behaves(&mut InMemory::new("brokers")).await;
+}
+
+/// What the simulation runs on is a broker as the others are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_simulated_broker_behaves() {
+    let broker = Simulated::new("brokers-simulated", 0);
+    broker.set_weather(Weather { delay: Duration::from_millis(5), ..Weather::default() });
+    behaves(&mut InSimulation { memory: InMemory::new("brokers-simulated"), broker }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,6 +56,30 @@ async fn redis_behaves() {
 async fn rabbitmq_behaves() {
     if let Some(mut rabbitmq) = RabbitMq::start() {
         behaves(&mut rabbitmq).await;
+    }
+}
+
+/// The simulated broker, in fair weather and on a slow line.
+struct InSimulation {
+    memory: InMemory,
+    broker: Simulated,
+}
+
+impl Bench for InSimulation {
+    fn name(&self) -> &'static str {
+        "simulated"
+    }
+
+    fn config(&self) -> BrokerConfig {
+        self.memory.config()
+    }
+
+    fn connector(&self) -> Arc<dyn Connector> {
+        Arc::new(self.broker.clone())
+    }
+
+    fn read<'a>(&'a mut self, queue: &'a str) -> LocalBoxFuture<'a, Vec<ReadMessage>> {
+        self.memory.read(queue)
     }
 }
 
@@ -349,7 +383,7 @@ async fn killed(bench: &mut dyn Bench) {
 
 async fn connect(bench: &dyn Bench) -> Arc<dyn Broker> {
     let config = bench.config();
-    broker::connect(&config, &config.urls[0]).await.expect("a connection")
+    bench.connector().connect(&config, &config.urls[0]).await.expect("a connection")
 }
 
 async fn connect_elsewhere(bench: &dyn Bench, port: u16, password: &str) -> Result<Arc<dyn Broker>, BrokerError> {

@@ -6,7 +6,10 @@
 mod servers;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,12 +17,14 @@ use async_signals::{
     Celery,
     broker::{BrokerConfig, BrokerError},
     message::{Headers, Message, Outgoing, Properties, Queue, Route},
-    publisher::{PublishError, Publisher, PublisherConfig},
+    publisher::{self, PublishError, Publisher, PublisherConfig},
     worker::{Job, Observer, Runner, Worker, WorkerConfig},
 };
 use bytes::Bytes;
 use serde_json::json;
 use servers::{Bench, DEADLINE, Server, redis::Redis};
+#[cfg(feature = "rabbitmq")]
+use servers::{amqp::RabbitMq, messages::fresh};
 use tokio::{sync::mpsc, time::timeout};
 
 fn outgoing(publisher: &Publisher) -> Outgoing {
@@ -77,6 +82,74 @@ async fn the_next_address_is_tried_when_one_refuses_all_work() {
     let publisher = Publisher::spawn(PublisherConfig::new(config));
     publisher.send(outgoing(&publisher), None).expect("sent").await.expect("confirmed");
     assert_eq!(master.take("q").len(), 1);
+}
+
+/// Counts how often background messages were said to be held, or lost.
+#[derive(Default)]
+struct Holds {
+    held: AtomicUsize,
+    lost: AtomicUsize,
+}
+
+impl publisher::Observer for Holds {
+    fn held(&self, _: &BrokerError) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn lost(&self, _: &Message, _: &PublishError) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn observed(broker: BrokerConfig) -> (Publisher, Arc<Holds>) {
+    let observer = Arc::new(Holds::default());
+    let config = PublisherConfig { observer: observer.clone(), ..PublisherConfig::new(broker) };
+    (Publisher::spawn(config), observer)
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_survives_a_server_without_memory() {
+    let Some(server) = Redis::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) else { return };
+    let (publisher, observer) = observed(server.config());
+    for _ in 0..10 {
+        publisher.buffer(outgoing(&publisher)).expect("room");
+    }
+    let error = publisher.send(outgoing(&publisher), None).expect("sent").await.expect_err("no memory");
+    assert!(matches!(error, PublishError::Broker { error: BrokerError::OutOfMemory { .. }, .. }), "{error}");
+    let error = publisher.flush(Duration::from_millis(500)).expect("open").await.expect_err("no memory");
+    assert!(error.to_string().contains("out of memory"), "{error}");
+    assert_eq!(publisher.buffered(), 10);
+
+    let mut redis = server.connection();
+    let _: () = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"]).query(&mut redis).expect("memory");
+    publisher.flush(DEADLINE).expect("open").await.expect("there is memory");
+    assert_eq!((server.take("q").len(), publisher.buffered()), (10, 0));
+    assert_eq!((observer.held.load(Ordering::Relaxed), observer.lost.load(Ordering::Relaxed)), (1, 0));
+}
+
+#[cfg(feature = "rabbitmq")]
+#[tokio::test]
+async fn what_nobody_waits_for_survives_a_full_queue() {
+    let Some(mut server) = RabbitMq::start() else { return };
+    let (publisher, observer) = observed(server.config());
+    let (full, other) = (fresh("full"), fresh("other"));
+    let queue = Queue::direct(&full).argument("x-max-length", 2).argument("x-overflow", "reject-publish");
+    let to_full = Route { declare: vec![queue], ..Route::to_queue(&full) };
+    for _ in 0..10 {
+        for route in [to_full.clone(), Route::to_queue(&other)] {
+            publisher.buffer(Outgoing { route: Arc::new(route), ..outgoing(&publisher) }).expect("room");
+        }
+    }
+    publisher.flush(Duration::from_secs(2)).expect("open").await.expect_err("it is full");
+    assert_eq!(server.read(&other).await.len(), 10, "one full queue holds up no other");
+    let (begun, mut read) = (Instant::now(), 0);
+    while read < 10 {
+        assert!(begun.elapsed() < DEADLINE, "{read} of 10 came");
+        read += server.read(&full).await.len();
+    }
+    publisher.flush(DEADLINE).expect("open").await.expect("all of it is there");
+    assert_eq!((publisher.buffered(), observer.lost.load(Ordering::Relaxed)), (0, 0));
+    assert!(observer.held.load(Ordering::Relaxed) > 0);
 }
 
 /// Two addresses of one server: at the first nobody is let in.

@@ -148,7 +148,7 @@ fn a_wrong_password_is_said_at_once() {
     let publisher = publisher(config, |config| config.timeout = DEADLINE);
     let start = Instant::now();
     let error = publisher.send(numbered(&publisher, "q", 0), None).expect("sent").wait().expect_err("refused");
-    assert!(matches!(error, PublishError::Broker(BrokerError::Authentication { .. })), "{error:?}");
+    assert!(matches!(error, PublishError::Broker { error: BrokerError::Authentication { .. }, .. }), "{error:?}");
     assert!(start.elapsed() < DEADLINE / 2);
 }
 

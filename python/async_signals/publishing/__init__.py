@@ -63,7 +63,8 @@ def publisher_for(app: Celery) -> Publisher:
         wanted = str(error)
     with _lock:
         made_of, publisher = _publishers.get(app, (None, None))
-        if publisher is None or made_of != wanted:
+        has_ended = isinstance(publisher, Publisher) and publisher.has_ended
+        if publisher is None or made_of != wanted or has_ended:
             if isinstance(publisher, Publisher):
                 _replaced[:] = [*(old for old in _replaced if old.buffered), publisher]
             publisher = NotNative(wanted) if isinstance(wanted, str) else _start(app, wanted)
@@ -119,6 +120,9 @@ class _Observer:
 
     def reconnected(self) -> None:
         logger.info("Connected to the broker again")
+
+    def held(self, error: str) -> None:
+        logger.warning("Background signals of one queue wait in this process: %s", error)
 
 
 # Handing a message over: one that the native publisher has prepared, or one for Celery's own producer.

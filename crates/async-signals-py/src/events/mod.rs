@@ -37,6 +37,8 @@ enum Event {
     Disconnected { observer: Arc<Py<PyAny>>, error: String },
     /// It is back.
     Reconnected { observer: Arc<Py<PyAny>> },
+    /// Background messages of a publisher are held.
+    Held { observer: Arc<Py<PyAny>>, error: String },
 }
 
 impl Event {
@@ -50,6 +52,7 @@ impl Event {
             }
             Self::Disconnected { observer, error } => observer.call_method1(py, "disconnected", (error,)).map(drop),
             Self::Reconnected { observer } => observer.call_method0(py, "reconnected").map(drop),
+            Self::Held { observer, error } => observer.call_method1(py, "held", (error,)).map(drop),
         }));
         if let Ok(Err(error)) = delivered {
             error.write_unraisable(py, None);
@@ -79,6 +82,11 @@ impl Observer for PublisherObserver {
 
     fn reconnected(&self) {
         Process::current().put(Event::Reconnected { observer: self.0.clone() });
+    }
+
+    fn held(&self, error: &BrokerError) {
+        let error = logging::plain(&error.to_string());
+        Process::current().put(Event::Held { observer: self.0.clone(), error });
     }
 }
 

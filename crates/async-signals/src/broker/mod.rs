@@ -35,7 +35,7 @@ pub use consumer::{Consumer, Content, Subscription, Tag, Taken, consume};
 pub use error::{BrokerError, RetryAdvice};
 pub use url::{BrokerUrl, Scheme};
 
-use crate::message::{TaskEvent, Outgoing};
+use crate::message::{Outgoing, TaskEvent};
 
 /// What became of one message.
 pub type Published = Result<(), BrokerError>;

@@ -305,4 +305,8 @@ impl Observer for Logged {
     fn reconnected(&self) {
         tracing::info!("the broker is back");
     }
+
+    fn held(&self, error: &BrokerError) {
+        tracing::warn!("background signals of one queue wait in this process: {error}");
+    }
 }

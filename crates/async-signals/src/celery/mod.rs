@@ -266,17 +266,17 @@ impl Celery {
             return Err(PublishError::Closed);
         }
         if let Some(publisher) = &*self.0.publisher.read().unwrap_or_else(PoisonError::into_inner)
-            && publisher.is_ours()
+            && publisher.is_usable()
         {
             return Ok(publisher.clone());
         }
         let mut kept = self.0.publisher.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(publisher) = kept.as_ref().filter(|publisher| publisher.is_ours()) {
+        if let Some(publisher) = kept.as_ref().filter(|publisher| publisher.is_usable()) {
             return Ok(publisher.clone());
         }
         // A thread of its own: an app outlives any runtime that sends through it.
         let publisher = Publisher::start(self.0.config.publishing.clone()).map_err(|error| {
-            PublishError::Broker(BrokerError::Connect { url: "the broker".to_owned(), reason: error.to_string() })
+            PublishError::from(BrokerError::Connect { url: "the broker".to_owned(), reason: error.to_string() })
         })?;
         Ok(kept.insert(Arc::new(publisher)).clone())
     }

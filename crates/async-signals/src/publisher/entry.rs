@@ -25,15 +25,17 @@ pub(super) struct Entry {
     pub(super) slot: Option<Settler>,
     /// Its place in the order in which messages came.
     pub(super) number: u64,
+    /// Whether the broker may have it from an earlier try.
+    pub(super) may_have_arrived: bool,
 }
 
 impl Entry {
     pub(super) fn confirmed(outgoing: Outgoing, event: Option<Box<TaskEvent>>, slot: Settler) -> Self {
-        Self { outgoing, event, slot: Some(slot), number: 0 }
+        Self { outgoing, event, slot: Some(slot), number: 0, may_have_arrived: false }
     }
 
     pub(super) fn background(outgoing: Outgoing, event: Option<Box<TaskEvent>>) -> Self {
-        Self { outgoing, event, slot: None, number: 0 }
+        Self { outgoing, event, slot: None, number: 0, may_have_arrived: false }
     }
 
     /// How much of it counts against a batch, in bytes.
@@ -71,9 +73,9 @@ impl Batch {
 
     pub(super) fn push(&mut self, entry: Entry, events: &mut Vec<TaskEvent>) {
         self.bytes += entry.size();
-        let Entry { outgoing, event, slot, number } = entry;
+        let Entry { outgoing, event, slot, number, may_have_arrived } = entry;
         self.messages.push(outgoing);
-        self.tickets.push(Ticket { slot, number });
+        self.tickets.push(Ticket { slot, number, may_have_arrived });
         events.extend(event.map(|event| *event));
     }
 
@@ -93,4 +95,5 @@ impl Batch {
 pub(super) struct Ticket {
     pub(super) slot: Option<Settler>,
     pub(super) number: u64,
+    pub(super) may_have_arrived: bool,
 }

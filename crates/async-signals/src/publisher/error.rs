@@ -9,8 +9,13 @@ use crate::broker::BrokerError;
 #[non_exhaustive]
 pub enum PublishError {
     /// The broker, or the way to it, said no.
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
+    #[error("{error}{}", if *may_have_arrived { " (the broker may have it all the same)" } else { "" })]
+    Broker {
+        /// What it said.
+        error: BrokerError,
+        /// Whether the broker may have the message all the same, since an earlier try was not answered.
+        may_have_arrived: bool,
+    },
     /// The deadline passed first.
     #[error(
         "not confirmed within {timeout:?}{}{}",
@@ -61,12 +66,19 @@ fn because(last: &Option<BrokerError>) -> String {
     last.as_ref().map(|error| format!(": {error}")).unwrap_or_default()
 }
 
+impl From<BrokerError> for PublishError {
+    fn from(error: BrokerError) -> Self {
+        Self::Broker { may_have_arrived: error.may_have_arrived(), error }
+    }
+}
+
 impl PublishError {
     /// Whether the broker may have the message all the same.
     pub fn may_have_arrived(&self) -> bool {
         match self {
-            Self::Broker(error) => error.may_have_arrived(),
-            Self::Deadline { may_have_arrived, .. } | Self::Stopped { may_have_arrived } => *may_have_arrived,
+            Self::Broker { may_have_arrived, .. }
+            | Self::Deadline { may_have_arrived, .. }
+            | Self::Stopped { may_have_arrived } => *may_have_arrived,
             _ => false,
         }
     }

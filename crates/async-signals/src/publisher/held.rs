@@ -24,9 +24,29 @@ struct HeldRoute {
     /// What was said last.
     error: BrokerError,
     backoff: Backoff,
-    /// When one message is tried; `None` while it is under way.
-    probe_at: Option<Instant>,
+    probe: Probe,
     entries: VecDeque<Entry>,
+}
+
+/// One message of a route that is tried alone.
+#[derive(Clone, Copy, Debug)]
+enum Probe {
+    /// Not before then.
+    At(Instant),
+    UnderWay,
+}
+
+impl Probe {
+    fn at(self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::UnderWay => None,
+        }
+    }
+
+    fn is_due(self, now: Instant) -> bool {
+        self.at().is_some_and(|at| at <= now)
+    }
 }
 
 impl Held {
@@ -51,15 +71,23 @@ impl Held {
         }
     }
 
-    /// The route of a message has refused it. Whether it is the first of its route that is held.
-    pub(super) fn refused(&mut self, entry: Entry, error: BrokerError, now: Instant, random: f64) -> bool {
+    /// The route of a message has refused it, which may have been tried alone. Whether it is the first of its route
+    /// that is held.
+    pub(super) fn refused(
+        &mut self,
+        entry: Entry,
+        error: BrokerError,
+        was_probe: bool,
+        now: Instant,
+        random: f64,
+    ) -> bool {
         let known = self.position(&entry.outgoing.route);
         let index = known.unwrap_or_else(|| {
             self.0.push(HeldRoute {
                 route: entry.outgoing.route.clone(),
                 error: error.clone(),
                 backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
-                probe_at: None,
+                probe: Probe::At(now),
                 entries: VecDeque::new(),
             });
             self.0.len() - 1
@@ -67,9 +95,9 @@ impl Held {
         let held = &mut self.0[index];
         held.error = error;
         // What was handed over together is refused together, which counts once.
-        if held.probe_at.is_none_or(|at| at <= now) {
+        if was_probe || known.is_none() {
             held.backoff.failed(random);
-            held.probe_at = Some(now + held.backoff.pause());
+            held.probe = Probe::At(now + held.backoff.pause());
         }
         held.insert(entry);
         known.is_none()
@@ -78,7 +106,7 @@ impl Held {
     /// A message that was tried alone did not get as far as its route: it is tried again as soon as can be.
     pub(super) fn not_tried(&mut self, entry: Entry, now: Instant) {
         if let Some(index) = self.position(&entry.outgoing.route) {
-            self.0[index].probe_at = Some(now);
+            self.0[index].probe = Probe::At(now);
             self.0[index].insert(entry);
         }
     }
@@ -91,19 +119,19 @@ impl Held {
 
     /// The next message that is to be tried alone, if one is due.
     pub(super) fn next_probe(&mut self, now: Instant) -> Option<Entry> {
-        let held = self.0.iter_mut().find(|held| held.probe_at.is_some_and(|at| at <= now))?;
-        held.probe_at = None;
+        let held = self.0.iter_mut().find(|held| held.probe.is_due(now))?;
+        held.probe = Probe::UnderWay;
         held.entries.pop_front()
     }
 
     /// Whether a message is to be tried alone.
     pub(super) fn has_probe(&self, now: Instant) -> bool {
-        self.0.iter().any(|held| held.probe_at.is_some_and(|at| at <= now))
+        self.0.iter().any(|held| held.probe.is_due(now))
     }
 
     /// When the next message is to be tried alone.
     pub(super) fn next_probe_at(&self) -> Option<Instant> {
-        self.0.iter().filter_map(|held| held.probe_at).min()
+        self.0.iter().filter_map(|held| held.probe.at()).min()
     }
 
     /// The lowest number among them.

@@ -39,7 +39,7 @@ pub use self::{
 use crate::{
     broker::{BrokerConfig, BrokerError, ByScheme, Connector},
     ids::Ids,
-    message::{TaskEvent, Outgoing},
+    message::{Outgoing, TaskEvent},
 };
 
 /// How a [`Publisher`] works.
@@ -187,6 +187,11 @@ impl Publisher {
     /// Whether its thread or task has ended, so that it sends nothing any more.
     pub fn has_ended(&self) -> bool {
         self.items.is_closed()
+    }
+
+    /// Whether it belongs to this process and has not ended.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.is_ours() && !self.has_ended()
     }
 
     /// Within how long a send ends, unless it is told otherwise.

@@ -21,15 +21,17 @@ use crate::{
     broker::{Broker, BrokerError, Published},
     clock,
     message::TaskEvent,
+    panics,
 };
 
 /// Moves messages from the senders to the broker.
 pub(super) struct Pump {
+    /// Dropped first: who is told that the publisher has ended can send nothing through it any more.
+    received: mpsc::UnboundedReceiver<Item>,
     config: PublisherConfig,
     state: State,
     shared: Arc<Shared>,
     observer: Guarded,
-    received: mpsc::UnboundedReceiver<Item>,
     broker: Option<Arc<dyn Broker>>,
     connecting: Option<BoxFuture<'static, Result<Arc<dyn Broker>, BrokerError>>>,
     in_flight: FuturesUnordered<BoxFuture<'static, (Batch, Vec<Published>)>>,
@@ -39,10 +41,10 @@ pub(super) struct Pump {
 impl Pump {
     pub(super) fn new(config: PublisherConfig, shared: Arc<Shared>, received: mpsc::UnboundedReceiver<Item>) -> Self {
         Self {
+            received,
             state: State::new(config.timeout, config.broker.urls.len(), config.seed),
             shared,
             observer: Guarded(config.observer.clone()),
-            received,
             broker: None,
             connecting: None,
             in_flight: FuturesUnordered::new(),
@@ -96,6 +98,11 @@ impl Pump {
                 Effect::Publish { batch, patience } => self.publish(batch, patience),
                 Effect::PublishEvents(events) => self.publish_events(events),
                 Effect::Call(call) => call.call(),
+                Effect::Flushed(slot) => {
+                    if let Some(call) = slot.settle(Ok(())) {
+                        call.call();
+                    }
+                }
                 Effect::Release { messages, bytes } => self.shared.buffer.release(messages, bytes),
                 Effect::Obstacle(obstacle) => self.shared.set_obstacle(obstacle),
                 Effect::Lost(message, error) => self.observer.lost(&message, &error),
@@ -120,7 +127,10 @@ impl Pump {
             };
             let silent =
                 |_| BrokerError::Connect { url: url.to_string(), reason: format!("no answer in {patience:?}") };
-            timeout(patience, connector.connect(&config, url)).await.map_err(silent)?
+            let connecting = timeout(patience, panics::caught_in(async || connector.connect(&config, url).await));
+            let panicked =
+                |text| Err(BrokerError::Connect { url: url.to_string(), reason: format!("panicked: {text}") });
+            connecting.await.map_err(silent)?.unwrap_or_else(panicked)
         };
         self.connecting = Some(connect.boxed());
     }
@@ -141,10 +151,12 @@ impl Pump {
         let publish = async move {
             // Whatever is missing among the answers was not answered.
             let answers = match broker {
-                Some(broker) => timeout(patience, broker.publish(&batch.messages)).await.unwrap_or_default(),
-                None => Vec::new(),
+                Some(broker) => {
+                    timeout(patience, panics::caught_in(async || broker.publish(&batch.messages).await)).await
+                }
+                None => Ok(Ok(Vec::new())),
             };
-            (batch, answers)
+            (batch, answers.ok().and_then(Result::ok).unwrap_or_default())
         };
         self.in_flight.push(publish.boxed());
     }
@@ -154,7 +166,7 @@ impl Pump {
         let publish = async move {
             if let Some(broker) = broker {
                 // Nobody is told what has become of them.
-                let _ = timeout(patience, broker.publish_events(events)).await;
+                let _ = timeout(patience, panics::caught_in(async || broker.publish_events(events).await)).await;
             }
         };
         self.events_under_way.push(publish.boxed());

@@ -45,12 +45,7 @@ impl fmt::Debug for State {
 impl Slot {
     pub(super) fn new(timeout: Duration) -> Arc<Self> {
         let state = State { taken: false, outcome: None, listener: Listener::Nobody };
-        Arc::new(Self {
-            state: Mutex::new(state),
-            settled: Condvar::new(),
-            deadline: clock::now() + timeout,
-            timeout,
-        })
+        Arc::new(Self { state: Mutex::new(state), settled: Condvar::new(), deadline: clock::now() + timeout, timeout })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -61,6 +61,8 @@ pub(super) enum Effect {
     PublishEvents(Vec<TaskEvent>),
     /// Tell a sender what became of its message.
     Call(Call),
+    /// Tell who has flushed that all is settled, after all that came before has been told.
+    Flushed(Settler),
     /// Make room in the buffer.
     Release { messages: usize, bytes: usize },
     /// What stands in the way now, for those whom the full buffer refuses.
@@ -253,14 +255,13 @@ impl State {
         let (mut messages, mut bytes) = (0, 0);
         let (mut worked, mut hindrance) = (false, None::<BrokerError>);
         let answers = answers.into_iter().chain(iter::repeat_with(|| Err(no_answer())));
-        for ((Ticket { slot, number }, outgoing), answer) in batch.tickets.into_iter().zip(batch.messages).zip(answers) {
-            let error = match answer {
-                Ok(()) => None,
-                Err(error) => Some(error),
-            };
+        for ((ticket, outgoing), answer) in batch.tickets.into_iter().zip(batch.messages).zip(answers) {
+            let Ticket { slot, number, may_have_arrived } = ticket;
+            let error = answer.err();
+            let may_have_arrived = may_have_arrived || error.as_ref().is_some_and(BrokerError::may_have_arrived);
             match error.as_ref().map(BrokerError::advice) {
                 Some(RetryAdvice::Now | RetryAdvice::NextAddress | RetryAdvice::BackOff) => {
-                    let entry = Entry { outgoing, event: None, slot, number };
+                    let entry = Entry { outgoing, event: None, slot, number, may_have_arrived };
                     if is_probe {
                         self.held.not_tried(entry, now);
                     } else if !entry.is_settled() {
@@ -276,7 +277,12 @@ impl State {
                 Some(RetryAdvice::BackOffRoute) if slot.is_none() => {
                     worked = true;
                     if let Some(error) = error {
-                        self.hold(Entry { outgoing, event: None, slot, number }, error, now);
+                        self.hold(
+                            Entry { outgoing, event: None, slot, number, may_have_arrived },
+                            error,
+                            is_probe,
+                            now,
+                        );
                     }
                     continue;
                 }
@@ -286,7 +292,7 @@ impl State {
                 self.again.extend(entries);
                 self.tell_obstacle();
             }
-            let outcome = error.map_or(Ok(()), |error| Err(error.into()));
+            let outcome = error.map_or(Ok(()), |error| Err(PublishError::Broker { error, may_have_arrived }));
             match slot {
                 Some(slot) => self.settle(&slot, outcome),
                 None => {
@@ -319,10 +325,7 @@ impl State {
     pub(super) fn advance(&mut self, now: Instant, blocked: impl Fn() -> Option<BrokerError>) {
         self.expire(now, blocked);
         if self.in_flight.is_empty() && !self.again.is_empty() {
-            self.again.sort_unstable_by_key(|entry| entry.number);
-            for entry in self.again.drain(..).rev() {
-                self.queue.push_front(entry);
-            }
+            self.requeue();
         }
         self.resume_at = self.resume_at.filter(|at| *at > now);
         self.connect(now);
@@ -344,6 +347,20 @@ impl State {
         {
             self.connection = Connection::Connecting;
             self.effects.push_back(Effect::Connect { address: self.reconnect.address() });
+        }
+    }
+
+    /// Puts what is to be sent again back to the front of the queue.
+    fn requeue(&mut self) {
+        self.again.sort_unstable_by_key(|entry| entry.number);
+        let last = self.again.last().map(|entry| entry.number);
+        let overlaps = self.queue.front().is_some_and(|entry| Some(entry.number) < last);
+        for entry in self.again.drain(..).rev() {
+            self.queue.push_front(entry);
+        }
+        // What was held may be younger than what was put back before.
+        if overlaps {
+            self.queue.make_contiguous().sort_by_key(|entry| entry.number);
         }
     }
 
@@ -426,7 +443,8 @@ impl State {
         let effects = &mut self.effects;
         self.queue.retain(|entry| match &entry.slot {
             Some(slot) => {
-                effects.extend(slot.settle(Err(error.clone().into())).map(Effect::Call));
+                let refused = PublishError::Broker { error: error.clone(), may_have_arrived: entry.may_have_arrived };
+                effects.extend(slot.settle(Err(refused)).map(Effect::Call));
                 false
             }
             None => true,
@@ -434,8 +452,8 @@ impl State {
     }
 
     /// The route of a message that nobody waits for takes none for now.
-    fn hold(&mut self, entry: Entry, error: BrokerError, now: Instant) {
-        if self.held.refused(entry, error.clone(), now, self.chance.f64()) {
+    fn hold(&mut self, entry: Entry, error: BrokerError, was_probe: bool, now: Instant) {
+        if self.held.refused(entry, error.clone(), was_probe, now, self.chance.f64()) {
             self.effects.push_back(Effect::Held(error));
         }
         self.tell_obstacle();
@@ -510,13 +528,9 @@ impl State {
         let queued = self.queue.front().into_iter().chain(&self.again).map(|entry| entry.number);
         let in_flight = self.in_flight.iter().map(|in_flight| in_flight.first);
         let oldest = queued.chain(in_flight).chain(self.held.oldest()).min().unwrap_or(u64::MAX);
-        let effects = &mut self.effects;
-        self.flushes.retain(|flush| {
-            if flush.before <= oldest {
-                effects.extend(flush.slot.settle(Ok(())).map(Effect::Call));
-            }
-            flush.before > oldest && !flush.slot.is_settled()
-        });
+        let flushed = self.flushes.extract_if(.., |flush| flush.before <= oldest);
+        self.effects.extend(flushed.map(|flush| Effect::Flushed(flush.slot)));
+        self.flushes.retain(|flush| !flush.slot.is_settled());
     }
 }
 

@@ -87,11 +87,11 @@ async fn send(publisher: &Publisher, outgoing: Outgoing) -> Result<(), PublishEr
 }
 
 fn is_other_arguments(error: &PublishError) -> bool {
-    matches!(error, PublishError::Broker(BrokerError::PreconditionFailed { .. }))
+    matches!(error, PublishError::Broker { error: BrokerError::PreconditionFailed { .. }, .. })
 }
 
 fn is_not_permitted(error: &PublishError) -> bool {
-    matches!(error, PublishError::Broker(BrokerError::AccessRefused { .. }))
+    matches!(error, PublishError::Broker { error: BrokerError::AccessRefused { .. }, .. })
 }
 
 /// The same message, for a queue that is there.

@@ -17,13 +17,13 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use async_signals::{
-    broker::BrokerConfig,
+    broker::{BrokerConfig, ByScheme, Connector},
     message::{Headers, Message},
     protocol::kombu::Envelope,
 };
@@ -40,6 +40,11 @@ pub trait Bench {
 
     /// How to reach it.
     fn config(&self) -> BrokerConfig;
+
+    /// How connections to it are made.
+    fn connector(&self) -> Arc<dyn Connector> {
+        Arc::new(ByScheme)
+    }
 
     /// Takes every message of a queue, in the order in which workers get those of one priority.
     fn read<'a>(&'a mut self, queue: &'a str) -> LocalBoxFuture<'a, Vec<ReadMessage>>;

@@ -15,7 +15,7 @@ use super::{
     declare::ask_for_exchange,
     headers::{properties, short},
 };
-use crate::message::{TaskEvent, Exchange};
+use crate::message::{Exchange, TaskEvent};
 
 /// Within how long a batch has to be on its way.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -43,7 +43,7 @@ use self::{
     publishing::{Batch, Parcel, Publishing, Request},
 };
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
-use crate::message::{TaskEvent, Outgoing, Route};
+use crate::message::{Outgoing, Route, TaskEvent};
 
 /// kombu's defaults for both (`kombu/transport/pyamqp.py`).
 const GUEST: &str = "guest";

@@ -36,7 +36,7 @@ use self::{
 use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Published};
 use crate::{
     ids::Ids,
-    message::{TaskEvent, Outgoing, Route},
+    message::{Outgoing, Route, TaskEvent},
     protocol::kombu::write_envelope,
 };
 

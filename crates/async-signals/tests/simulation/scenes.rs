@@ -1,0 +1,92 @@
+//! Single faults, in simulated time.
+
+use std::{sync::Arc, time::Duration};
+
+use async_signals::{
+    broker::{BrokerConfig, BrokerError},
+    message::{Headers, Message, Outgoing, Properties, Route},
+    publisher::{PublishError, Publisher, PublisherConfig},
+};
+use bytes::Bytes;
+use serde_json::Map;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::simulated::{Simulated, Weather};
+
+fn publisher(broker: &Simulated) -> Publisher {
+    let config = BrokerConfig::new("memory://simulated").expect("a URL");
+    Publisher::spawn(PublisherConfig { connector: Arc::new(broker.clone()), ..PublisherConfig::new(config) })
+}
+
+fn message(queue: &str, number: u128, size: usize) -> Outgoing {
+    let id = Uuid::from_u128(number);
+    let (headers, body) = (Headers::Raw(Map::new()), Bytes::from(vec![b' '; size]));
+    let message = Message { id, headers, properties: Properties::for_task(id), body };
+    Outgoing { route: Arc::new(Route::to_queue(queue)), message }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_forgotten_on_the_way_is_found_out_within_a_part_of_the_deadline() {
+    let broker = Simulated::new("forgotten", 0);
+    let publisher = publisher(&broker);
+    publisher.send(message("a", 0, 0), None).expect("open").await.expect("confirmed");
+    sleep(Duration::from_secs(60)).await;
+    broker.forget_connections();
+    publisher.send(message("a", 1, 0), None).expect("open").await.expect("over another connection");
+    assert_eq!(broker.drain("a").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_broker_is_no_forgotten_connection() {
+    let broker = Simulated::new("slow", 0);
+    let publisher = publisher(&broker);
+    publisher.send(message("a", 0, 0), None).expect("open").await.expect("confirmed");
+    for number in 1..20 {
+        broker.set_weather(Weather { delay: Duration::from_millis(4_900), ..Weather::default() });
+        publisher.send(message("a", number, 0), None).expect("open").await.expect("confirmed");
+    }
+    assert_eq!((broker.drain("a").len(), broker.connections().len()), (20, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_holds_up_its_own_background_messages_and_nobody_elses() {
+    let broker = Simulated::new("full", 0);
+    broker.set_weather(Weather { full: vec!["full".to_owned()], ..Weather::default() });
+    let publisher = publisher(&broker);
+    for number in 0..100 {
+        publisher.try_buffer(message("full", number, 0)).expect("room");
+        publisher.try_buffer(message("other", 1_000 + number, 0)).expect("room");
+    }
+    let begun = Instant::now();
+    publisher.send(message("other", 2_000, 0), None).expect("open").await.expect("confirmed");
+    let error = publisher.send(message("full", 2_001, 0), None).expect("open").await.expect_err("it is full");
+    assert!(matches!(error, PublishError::Broker { error: BrokerError::QueueFull { .. }, .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "nobody waited");
+    assert_eq!((broker.drain("other").len(), publisher.buffered()), (101, 100));
+    let error = publisher.flush(Duration::from_secs(1)).expect("open").await.expect_err("it is full");
+    assert!(error.to_string().contains("it is full"), "{error}");
+
+    sleep(Duration::from_secs(60)).await;
+    let tried = broker.handed_over_times();
+    assert!(tried < 350, "one is tried now and then: {tried} in all");
+
+    broker.set_weather(Weather::default());
+    publisher.flush(Duration::from_secs(5)).expect("open").await.expect("there is room");
+    let expected: Vec<Uuid> = (0..100).map(Uuid::from_u128).collect();
+    assert_eq!(broker.drain("full"), expected);
+    assert_eq!(publisher.buffered(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_line_makes_progress_and_carries_everything_once() {
+    let broker = Simulated::new("slow-line", 0);
+    broker.set_weather(Weather { bytes_per_second: 2_000_000, ..Weather::default() });
+    let publisher = publisher(&broker);
+    for number in 0..40 {
+        publisher.try_buffer(message("a", number, 1 << 20)).expect("room");
+    }
+    publisher.flush(Duration::from_secs(60)).expect("open").await.expect("it takes 21 seconds");
+    let expected: Vec<Uuid> = (0..40).map(Uuid::from_u128).collect();
+    assert_eq!((broker.drain("a"), broker.connections().len()), (expected, 1));
+}
