@@ -164,6 +164,13 @@ demo-serve: build ## The same shop, kept up for you to click through
 demo-polyglot: build ## The same shop in Python, its parcels packed by a program in Rust
 	@$(PY) examples/polyglot/demo.py $(if $(BROKER),--broker $(BROKER))
 
+# Beside which commit `make instructions` counts: BASE=<commit>.
+BASE ?= HEAD~1
+
+.PHONY: instructions
+instructions: ## Count the instructions of the hot paths, beside those of an earlier commit (needs valgrind)
+	@python3 scripts/instructions.py $(BASE)
+
 .PHONY: bench
 bench: build servers ## Measure against Celery, side by side: its publishing and its worker
 	@$(PY) benches/run.py

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 pub use self::received::ReceivedHeaders;
 use crate::protocol::{
-    celery::TaskHeaders,
+    celery::{self, TaskHeaders},
     compression::{self, CompressionError},
 };
 
@@ -239,6 +239,21 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// A header that is text; empty where there is none.
+    pub(crate) fn text(&self, header: &str) -> &str {
+        self.headers.text(header).unwrap_or_default()
+    }
+
+    /// Whether it is a signal, and not another task.
+    pub(crate) fn is_signal(&self) -> bool {
+        self.text("task") == celery::TASK
+    }
+
+    /// The task's id, where it is one of ours.
+    pub(crate) fn id(&self) -> Option<Uuid> {
+        self.text("id").parse().ok()
+    }
+
     /// The body as it was before its sender's Celery compressed it, if it did.
     ///
     /// # Errors

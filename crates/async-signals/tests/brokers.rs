@@ -6,7 +6,7 @@
 mod servers;
 mod simulated;
 
-use std::{collections::HashSet, net::Ipv4Addr, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::Ipv4Addr, pin::pin, sync::Arc, time::Duration};
 
 use async_signals::{
     broker::{self, Broker, BrokerConfig, BrokerError, Connector, Published},
@@ -16,8 +16,9 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
 use serde_json::{Map, json};
 use servers::{
-    Bench, DEADLINE, ReadMessage,
+    Bench, ReadMessage,
     amqp::RabbitMq,
+    behaviours::{Behaviour, behaves},
     elsewhere::{assert_named, elsewhere, web_server},
     embedded::{InMemory, Sqlite},
     free_port,
@@ -29,7 +30,7 @@ use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_behaves() {
-    behaves(&mut InMemory::new("brokers")).await;
+    behaves(&mut InMemory::new("brokers"), BEHAVIOURS).await;
 }
 
 /// What the simulation runs on is a broker as the others are.
@@ -37,25 +38,25 @@ async fn memory_behaves() {
 async fn the_simulated_broker_behaves() {
     let broker = Simulated::new("brokers-simulated", 0);
     broker.set_weather(Weather { delay: Duration::from_millis(5), ..Weather::default() });
-    behaves(&mut InSimulation { memory: InMemory::new("brokers-simulated"), broker }).await;
+    behaves(&mut InSimulation { memory: InMemory::new("brokers-simulated"), broker }, BEHAVIOURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_behaves() {
-    behaves(&mut Sqlite::new()).await;
+    behaves(&mut Sqlite::new(), BEHAVIOURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_behaves() {
     if let Some(mut redis) = Redis::start(&[]) {
-        behaves(&mut redis).await;
+        behaves(&mut redis, BEHAVIOURS).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_behaves() {
     if let Some(mut rabbitmq) = RabbitMq::start() {
-        behaves(&mut rabbitmq).await;
+        behaves(&mut rabbitmq, BEHAVIOURS).await;
     }
 }
 
@@ -83,8 +84,6 @@ impl Bench for InSimulation {
     }
 }
 
-type Behaviour = for<'a> fn(&'a mut dyn Bench) -> LocalBoxFuture<'a, ()>;
-
 /// The list.
 const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("what is published is read back", |bench| reads_back(bench).boxed_local()),
@@ -102,19 +101,6 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("a publish that is given up leaves the connection usable", |bench| given_up(bench).boxed_local()),
     ("a killed broker costs nothing that was confirmed", |bench| killed(bench).boxed_local()),
 ];
-
-/// Runs the whole list, and fails with all that failed.
-async fn behaves(bench: &mut dyn Bench) {
-    let mut failed = Vec::new();
-    for (behaviour, run) in BEHAVIOURS {
-        eprintln!("{}: {behaviour}", bench.name());
-        let ran = tokio::time::timeout(DEADLINE * 2, AssertUnwindSafe(run(bench)).catch_unwind()).await;
-        if !matches!(ran, Ok(Ok(()))) {
-            failed.push(*behaviour);
-        }
-    }
-    assert!(failed.is_empty(), "{} does not hold: {failed:#?}", bench.name());
-}
 
 async fn reads_back(bench: &mut dyn Bench) {
     let broker = connect(bench).await;

@@ -18,16 +18,17 @@ mod settling;
 #[path = "consumers/taking.rs"]
 mod taking;
 
-use std::{ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_signals::{
     broker::{self, Broker, Consumer, Content, Subscription, Tag, Taken},
     message::{Message, Queue, Route},
 };
-use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::future::FutureExt;
 use servers::{
     Bench, DEADLINE,
     amqp::RabbitMq,
+    behaviours::{Behaviour, behaves},
     embedded::{InMemory, Sqlite},
     messages::{assert_ok, fresh, numbered, outgoing},
     redis::Redis,
@@ -36,29 +37,27 @@ use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_behaves() {
-    behaves(&mut InMemory::new("consumers")).await;
+    behaves(&mut InMemory::new("consumers"), BEHAVIOURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_behaves() {
-    behaves(&mut Sqlite::new()).await;
+    behaves(&mut Sqlite::new(), BEHAVIOURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_behaves() {
     if let Some(mut redis) = Redis::start(&[]) {
-        behaves(&mut redis).await;
+        behaves(&mut redis, BEHAVIOURS).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_behaves() {
     if let Some(mut rabbitmq) = RabbitMq::start() {
-        behaves(&mut rabbitmq).await;
+        behaves(&mut rabbitmq, BEHAVIOURS).await;
     }
 }
-
-type Behaviour = for<'a> fn(&'a mut dyn Bench) -> LocalBoxFuture<'a, ()>;
 
 /// The list.
 const BEHAVIOURS: &[(&str, Behaviour)] = &[
@@ -83,19 +82,6 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("a peer of another kind is refused", |bench| outages::other_peer(bench).boxed_local()),
     ("a killed broker ends the wait, and a new consumer goes on", |bench| outages::killed(bench).boxed_local()),
 ];
-
-/// Runs the whole list, and fails with all that failed.
-async fn behaves(bench: &mut dyn Bench) {
-    let mut failed = Vec::new();
-    for (behaviour, run) in BEHAVIOURS {
-        eprintln!("{}: {behaviour}", bench.name());
-        let ran = timeout(DEADLINE * 2, AssertUnwindSafe(run(bench)).catch_unwind()).await;
-        if !matches!(ran, Ok(Ok(()))) {
-            failed.push(*behaviour);
-        }
-    }
-    assert!(failed.is_empty(), "{} does not hold: {failed:#?}", bench.name());
-}
 
 /// How soon somebody who waits has to notice something, on a machine that has other things to do.
 const PROMPTLY: Duration = Duration::from_secs(5);

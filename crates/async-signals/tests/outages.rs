@@ -152,6 +152,37 @@ async fn what_nobody_waits_for_survives_a_full_queue() {
     assert!(observer.held.load(Ordering::Relaxed) > 0);
 }
 
+/// No dead-letter queue takes them, so that they are held: the broker must push others all the same.
+#[cfg(feature = "rabbitmq")]
+#[tokio::test]
+async fn messages_whose_follow_ups_cannot_be_published_hold_up_no_others() {
+    let Some(server) = RabbitMq::start() else { return };
+    let publisher = Publisher::spawn(PublisherConfig::new(server.config()));
+    let queue = fresh("q");
+    let full =
+        Queue::direct(&format!("{queue}.dead")).argument("x-max-length", 0).argument("x-overflow", "reject-publish");
+    let to_full = Route { declare: vec![full], ..Route::to_queue(&format!("{queue}.dead")) };
+    let first = Outgoing { route: Arc::new(to_full), ..outgoing(&publisher) };
+    publisher.send(first, None).expect("open").await.expect_err("it takes nothing");
+    let route = Arc::new(Route::to_queue(&queue));
+    for _ in 0..20 {
+        let mut message = outgoing(&publisher).message;
+        message.headers = Headers::Raw(serde_json::Map::new());
+        publisher.send(Outgoing { route: route.clone(), message }, None).expect("open").await.expect("confirmed");
+    }
+    let good = Outgoing { route, ..outgoing(&publisher) };
+    publisher.send(good, None).expect("open").await.expect("confirmed");
+
+    let (jobs, mut taken) = mpsc::unbounded_channel();
+    let (worker, running) =
+        Worker::new(WorkerConfig::new(server.config(), vec![Queue::direct(&queue)]), Arc::new(Takes(jobs)));
+    let running = tokio::spawn(running);
+    let job = timeout(DEADLINE, taken.recv()).await.expect("in time").expect("it works");
+    job.finish(async_signals::worker::Outcome::Done);
+    worker.stop_now();
+    timeout(DEADLINE, running).await.expect("it ends").expect("no panic").expect("no error");
+}
+
 /// Two addresses of one server: at the first nobody is let in.
 fn wrong_then_right(server: &Redis) -> BrokerConfig {
     let mut config = BrokerConfig::new(&server.url(":wrong@")).expect("a URL");

@@ -13,7 +13,6 @@ mod panicking;
 mod stopping;
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -30,12 +29,13 @@ use async_signals::{
     worker::{WorkerBuilder, WorkerError},
 };
 use bytes::Bytes;
-use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::future::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use servers::{
     Bench, DEADLINE, ReadMessage,
     amqp::RabbitMq,
+    behaviours::{Behaviour, behaves},
     embedded::{InMemory, Sqlite},
     messages::{assert_ok, fresh, numbered, outgoing},
     redis::Redis,
@@ -49,29 +49,27 @@ use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_on_memory() {
-    behaves(&mut InMemory::new("rust-worker")).await;
+    behaves(&mut InMemory::new("rust-worker"), BEHAVIOURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_on_sqlite() {
-    behaves(&mut Sqlite::new()).await;
+    behaves(&mut Sqlite::new(), BEHAVIOURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_on_redis() {
     if let Some(mut redis) = Redis::start(&[]) {
-        behaves(&mut redis).await;
+        behaves(&mut redis, BEHAVIOURS).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_on_rabbitmq() {
     if let Some(mut rabbitmq) = RabbitMq::start() {
-        behaves(&mut rabbitmq).await;
+        behaves(&mut rabbitmq, BEHAVIOURS).await;
     }
 }
-
-type Behaviour = for<'a> fn(&'a mut dyn Bench) -> LocalBoxFuture<'a, ()>;
 
 /// The list.
 const BEHAVIOURS: &[(&str, Behaviour)] = &[
@@ -93,19 +91,6 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("what is sent in the background arrives", |bench| background(bench).boxed_local()),
     ("a wrong password ends the worker", |bench| wrong_password(bench).boxed_local()),
 ];
-
-/// Runs the whole list, and fails with all that failed.
-async fn behaves(bench: &mut dyn Bench) {
-    let mut failed = Vec::new();
-    for (behaviour, run) in BEHAVIOURS {
-        eprintln!("{}: {behaviour}", bench.name());
-        let ran = timeout(DEADLINE * 2, AssertUnwindSafe(run(bench)).catch_unwind()).await;
-        if !matches!(ran, Ok(Ok(()))) {
-            failed.push(*behaviour);
-        }
-    }
-    assert!(failed.is_empty(), "{} does not hold: {failed:#?}", bench.name());
-}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct OrderPlaced {

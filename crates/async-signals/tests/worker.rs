@@ -14,7 +14,6 @@ mod stopping;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -28,11 +27,12 @@ use async_signals::{
     retry::RetryPolicy,
     worker::{Job, Observer, Outcome, Runner, Worker, WorkerConfig},
 };
-use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::future::FutureExt;
 use serde_json::{Map, Value, json};
 use servers::{
     Bench, DEADLINE, ReadMessage,
     amqp::RabbitMq,
+    behaviours::{Behaviour, behaves},
     embedded::{InMemory, Sqlite},
     messages::{assert_ok, fresh, numbered, outgoing},
     redis::Redis,
@@ -46,25 +46,25 @@ use tokio::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_on_memory() {
-    behaves(&mut InMemory::new("worker")).await;
+    behaves(&mut InMemory::new("worker"), BEHAVIOURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_on_sqlite() {
-    behaves(&mut Sqlite::new()).await;
+    behaves(&mut Sqlite::new(), BEHAVIOURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_on_redis() {
     if let Some(mut redis) = Redis::start(&[]) {
-        behaves(&mut redis).await;
+        behaves(&mut redis, BEHAVIOURS).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn works_on_rabbitmq() {
     if let Some(mut rabbitmq) = RabbitMq::start() {
-        behaves(&mut rabbitmq).await;
+        behaves(&mut rabbitmq, BEHAVIOURS).await;
     }
 }
 
@@ -93,8 +93,6 @@ async fn says_that_a_message_is_parked_only_when_it_is() {
     assert_eq!(timeout(DEADLINE, told.recv()).await.expect("in time"), Some(1));
     working.stop().await;
 }
-
-type Behaviour = for<'a> fn(&'a mut dyn Bench) -> LocalBoxFuture<'a, ()>;
 
 /// The list.
 const BEHAVIOURS: &[(&str, Behaviour)] = &[
@@ -125,19 +123,6 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("a wrong password ends the worker", |bench| wrong_password(bench).boxed_local()),
     ("a broker that comes back is read again", |bench| reconnects(bench).boxed_local()),
 ];
-
-/// Runs the whole list, and fails with all that failed.
-async fn behaves(bench: &mut dyn Bench) {
-    let mut failed = Vec::new();
-    for (behaviour, run) in BEHAVIOURS {
-        eprintln!("{}: {behaviour}", bench.name());
-        let ran = timeout(DEADLINE * 2, AssertUnwindSafe(run(bench)).catch_unwind()).await;
-        if !matches!(ran, Ok(Ok(()))) {
-            failed.push(*behaviour);
-        }
-    }
-    assert!(failed.is_empty(), "{} does not hold: {failed:#?}", bench.name());
-}
 
 /// Hands every job to the test.
 struct Hands(mpsc::UnboundedSender<Job>);

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use futures_util::future::{BoxFuture, FutureExt};
 
-use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, connect};
+use super::{Broker, BrokerConfig, BrokerError, BrokerUrl, Consumer, Subscription, connect, consume};
 
 /// Makes connections. The one that is configured by default is [`ByScheme`]; a test may put a broker of its own here.
 pub trait Connector: fmt::Debug + Send + Sync {
@@ -19,6 +19,20 @@ pub trait Connector: fmt::Debug + Send + Sync {
         config: &'a BrokerConfig,
         url: &'a BrokerUrl,
     ) -> BoxFuture<'a, Result<Arc<dyn Broker>, BrokerError>>;
+
+    /// The same, to take messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`consume`].
+    fn consume<'a>(
+        &'a self,
+        config: &'a BrokerConfig,
+        url: &'a BrokerUrl,
+        subscription: Subscription,
+    ) -> BoxFuture<'a, Result<Arc<dyn Consumer>, BrokerError>> {
+        consume(config, url, subscription).boxed()
+    }
 }
 
 /// Connects to what a URL's scheme names.

@@ -4,11 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
-use super::Observer;
+use super::{Observer, observer::Notice};
 use crate::{
     backoff::Backoff,
     broker::{BrokerError, Tag},
-    follow::Failure,
     message::{Outgoing, Route},
     publisher::{PublishError, Publisher},
     retry,
@@ -21,37 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct FollowUp {
     pub(super) tag: Tag,
-    pub(super) outgoing: Vec<(Outgoing, Notice)>,
-}
-
-/// What the observer is told, and only once it is true.
-#[derive(Debug)]
-pub(super) enum Notice {
-    /// Nothing has happened that anybody has to know.
-    None,
-    Redelivered {
-        deliveries: u32,
-    },
-    Retried {
-        failures: Vec<Failure>,
-        seconds: f64,
-    },
-    Parked {
-        queue: String,
-        kind: String,
-        reason: String,
-    },
-}
-
-impl Notice {
-    fn tell(&self, observer: &dyn Observer, id: &str) {
-        match self {
-            Self::None => {}
-            Self::Redelivered { deliveries } => observer.redelivered(id, *deliveries),
-            Self::Retried { failures, seconds } => observer.retried(id, failures, *seconds),
-            Self::Parked { queue, kind, reason } => observer.parked(id, Some(queue), kind, reason),
-        }
-    }
+    /// Each with what the observer is told, and only once it is true.
+    pub(super) outgoing: Vec<(Outgoing, Option<Notice>)>,
 }
 
 impl FollowUp {
@@ -76,7 +46,9 @@ impl FollowUp {
                 backoff.failed(retry::random());
                 sleep(backoff.pause()).await;
             }
-            notice.tell(&*observer, &outgoing.message.properties.correlation_id);
+            if let Some(notice) = notice {
+                notice.tell(&*observer);
+            }
         }
         self.tag
     }

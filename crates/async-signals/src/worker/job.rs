@@ -63,9 +63,9 @@ pub(super) enum End {
     NotBegun,
 }
 
-/// What the worker may say of jobs that have not begun, all at once.
+/// Takes back jobs that have not begun, all at once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Words {
+pub(super) struct Revocation {
     /// What came over the current connection is the broker's again.
     pub(super) void: Arc<AtomicBool>,
     /// They are wanted back.
@@ -73,9 +73,14 @@ pub(super) struct Words {
 }
 
 impl Job {
-    pub(super) fn new(tag: Tag, arrival: Arrival, words: &Words, finished: mpsc::UnboundedSender<Finished>) -> Self {
+    pub(super) fn new(
+        tag: Tag,
+        arrival: Arrival,
+        revocation: &Revocation,
+        finished: mpsc::UnboundedSender<Finished>,
+    ) -> Self {
         let Arrival { queue, redelivered, expires, incoming } = arrival;
-        let Words { void, recalled } = words.clone();
+        let Revocation { void, recalled } = revocation.clone();
         Self { queue, redelivered, tag, incoming, expires, is_finished: false, void, recalled, finished }
     }
 

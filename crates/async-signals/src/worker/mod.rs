@@ -3,33 +3,36 @@
 //!
 //! In the order in which a message passes them:
 //!
-//! - `run`: the loop that owns the connection to the broker, and lets what was
-//!   delivered before run alone.
+//! - `state`: what becomes of each message, decided without any I/O.
+//! - `run`: the loop that does it, and owns the connection to the broker.
 //! - `window`: how many messages are taken ahead.
 //! - `admission`: what a message is, before anything of it runs.
 //! - `lanes`: who calls the receivers of a Rust program, as [`WorkerBuilder`] says.
 //! - [`job`]: one message with a [`Runner`], which calls the receivers.
 //! - [`outcome`]: what can become of it, and what that means for the broker.
 //! - `follow_up`: publishing what follows, before the original is acknowledged.
-//! - `ledger`: what is held, and how it stands.
+//! - `in_flight`: what is held, and how it stands.
 //! - `settlement`: what the broker is still to be told.
-//! - `link`: connecting, again and again.
 //! - `observer`: who is told what happens beside running receivers.
 
 mod admission;
 mod builder;
 mod follow_up;
+mod in_flight;
 pub mod job;
 mod lanes;
-mod ledger;
-mod link;
 mod observer;
 pub mod outcome;
 mod run;
 mod settlement;
+mod state;
 mod window;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -43,7 +46,8 @@ pub use self::{
     outcome::Outcome,
 };
 use crate::{
-    broker::{BrokerConfig, BrokerError},
+    broker::{BrokerConfig, BrokerError, ByScheme, Connector},
+    clock,
     message::Queue,
     publisher::{Publisher, PublisherConfig},
 };
@@ -110,6 +114,10 @@ pub struct WorkerConfig {
     pub startup_rounds: Option<u32>,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
+    /// How connections are made, to publish and to consume.
+    pub connector: Arc<dyn Connector>,
+    /// What chance begins with, which spreads pauses and retries.
+    pub seed: u64,
 }
 
 impl WorkerConfig {
@@ -127,6 +135,8 @@ impl WorkerConfig {
             timeout: Duration::from_secs(5),
             startup_rounds: None,
             observer: Arc::new(()),
+            connector: Arc::new(ByScheme),
+            seed: getrandom::u64().unwrap_or_default(),
         }
     }
 }
@@ -142,9 +152,18 @@ impl fmt::Debug for WorkerConfig {
 pub(crate) enum Stop {
     No,
     /// Take nothing new and finish what was taken, until then.
-    Drain(tokio::time::Instant),
+    Drain(Instant),
     /// Give back what is not finished, at once.
     Now,
+}
+
+impl Stop {
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::Drain(until) => Some(until),
+            _ => None,
+        }
+    }
 }
 
 /// Takes messages and has their receivers run, until it is stopped.
@@ -168,6 +187,8 @@ impl Worker {
         let run = async move {
             let mut publishing = PublisherConfig::new(config.broker.clone());
             publishing.timeout = config.timeout;
+            publishing.connector = config.connector.clone();
+            publishing.seed = config.seed;
             let publisher = Publisher::spawn(publishing);
             Loop::new(config, runner, publisher, stopping).run().await
         };
@@ -177,7 +198,7 @@ impl Worker {
     /// Takes nothing new, finishes what was taken, and ends; what is not
     /// finished within `patience` goes back into the queues.
     pub fn stop(&self, patience: Duration) {
-        let until = tokio::time::Instant::now() + patience;
+        let until = clock::now() + patience;
         self.stop.send_if_modified(|stop| {
             // Whoever is in more of a hurry has his way.
             let sooner = match *stop {

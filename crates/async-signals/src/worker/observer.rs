@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     broker::BrokerError,
     follow::Failure,
+    message::Incoming,
     panics,
     text::{line, shown},
 };
@@ -32,6 +33,34 @@ pub trait Observer: Send + Sync {
 }
 
 impl Observer for () {}
+
+/// What an observer is to be told.
+#[derive(Debug)]
+pub(super) enum Notice {
+    Connected { broker: String },
+    Disconnected { error: BrokerError },
+    Expired { incoming: Arc<Incoming> },
+    Delayed { incoming: Arc<Incoming>, seconds: f64 },
+    Redelivered { id: String, deliveries: u32 },
+    Retried { id: String, failures: Vec<Failure>, seconds: f64 },
+    Parked { id: String, queue: Option<String>, kind: String, reason: String },
+}
+
+impl Notice {
+    pub(super) fn tell(&self, observer: &dyn Observer) {
+        match self {
+            Self::Connected { broker } => observer.connected(broker),
+            Self::Disconnected { error } => observer.disconnected(error),
+            Self::Expired { incoming } => observer.expired(incoming.text("id"), incoming.text("task")),
+            Self::Delayed { incoming, seconds } => {
+                observer.delayed(incoming.text("id"), incoming.text("task"), *seconds);
+            }
+            Self::Redelivered { id, deliveries } => observer.redelivered(id, *deliveries),
+            Self::Retried { id, failures, seconds } => observer.retried(id, failures, *seconds),
+            Self::Parked { id, queue, kind, reason } => observer.parked(id, queue.as_deref(), kind, reason),
+        }
+    }
+}
 
 /// How many bytes of a reason an observer is told.
 const REASON: usize = 1000;

@@ -3,9 +3,10 @@
 //! A tag stays until the broker has confirmed what it was told, so that it is
 //! told again over the next connection.
 
-use std::{collections::VecDeque, time::Duration};
-
-use tokio::time::Instant;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use crate::broker::{BrokerError, Consumer, Tag};
 
@@ -65,9 +66,9 @@ pub(super) struct Settlements {
 
 impl Settlements {
     /// Acknowledges what `fill` puts into the list.
-    pub(super) fn acknowledge(&mut self, fill: impl FnOnce(&mut Vec<Tag>)) {
+    pub(super) fn acknowledge(&mut self, now: Instant, fill: impl FnOnce(&mut Vec<Tag>)) {
         fill(&mut self.waiting.done);
-        self.since.get_or_insert_with(Instant::now);
+        self.since.get_or_insert(now);
     }
 
     pub(super) fn reject(&mut self, fill: impl FnOnce(&mut Vec<Tag>)) {
@@ -124,12 +125,12 @@ impl Settlements {
     /// The connection is gone, and whether the broker was told is not known.
     /// Where it keeps the worker's messages it is told again, elsewhere it has
     /// taken them all back.
-    pub(super) fn lost(&mut self, keeps: bool) {
+    pub(super) fn lost(&mut self, keeps: bool, now: Instant) {
         self.tell_again();
         if !keeps {
             self.waiting = Batch::default();
         }
-        self.since = (!self.waiting.done.is_empty()).then(Instant::now);
+        self.since = (!self.waiting.done.is_empty()).then_some(now);
     }
 
     /// Whatever the broker has not confirmed waits once more: twice does no harm.

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "rabbitmq")]
 pub mod amqp;
+pub mod behaviours;
 pub mod elsewhere;
 #[cfg(feature = "sqlite")]
 pub mod embedded;

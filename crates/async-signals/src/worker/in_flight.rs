@@ -4,9 +4,8 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
     sync::Arc,
+    time::Instant,
 };
-
-use tokio::time::Instant;
 
 use super::job::Arrival;
 use crate::broker::Tag;
@@ -34,13 +33,13 @@ struct Entry {
 
 /// Everything that was taken and is not settled.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct InFlight {
     entries: HashMap<Tag, Entry>,
     twins: HashMap<Tag, Tag>,
     due: BinaryHeap<Reverse<(Instant, Tag)>>,
 }
 
-impl Ledger {
+impl InFlight {
     pub(super) fn run(&mut self, tag: Tag, queue: Arc<str>) {
         self.entries.insert(tag, Entry { queue, state: State::Running, twins: Vec::new() });
     }

@@ -14,18 +14,16 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
-use tokio::time::Instant;
-
-use super::{Loop, is_signal, outcomes::to_queue};
+use super::{Effect, State, outcomes::to_queue};
 use crate::{
-    broker::{Tag, in_time},
+    broker::Tag,
+    clock::Moment,
     follow,
     message::Incoming,
-    worker::{follow_up::Notice, job::Arrival},
+    worker::{Stop, job::Arrival},
 };
 
 /// Where one was, more of them are expected for so long: messages are then taken one by one.
@@ -33,7 +31,7 @@ const EXPECTED: Duration = Duration::from_secs(1);
 
 /// Those that are here, and what is in their way.
 #[derive(Debug, Default)]
-pub(super) struct Suspects {
+pub(super) struct Quarantine {
     waiting: VecDeque<(Tag, Arrival)>,
     /// Since when the first one waits.
     since: Option<Instant>,
@@ -49,7 +47,7 @@ pub(super) struct Suspects {
     delayed: usize,
 }
 
-impl Suspects {
+impl Quarantine {
     /// A copy of this message is about to be published.
     pub(super) fn copied(&mut self, tag: Tag) {
         self.copied.push(tag);
@@ -61,20 +59,20 @@ impl Suspects {
     }
 
     /// Whether the broker is to be asked what it has heard.
-    pub(super) fn need_answers(&self) -> bool {
-        self.are_waiting() || !self.copied.is_empty()
+    pub(super) fn needs_answers(&self) -> bool {
+        self.is_waiting() || !self.copied.is_empty()
     }
 
-    pub(super) fn are_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// Whether one is here, and nothing else may begin.
-    pub(super) fn are_here(&self) -> bool {
-        self.are_waiting() || self.alone.is_some()
+    pub(super) fn has_any(&self) -> bool {
+        self.is_waiting() || self.alone.is_some()
     }
 
-    pub(super) fn are_expected(&self, now: Instant) -> bool {
+    pub(super) fn expects_more(&self, now: Instant) -> bool {
         self.expected_until.is_some_and(|until| now < until)
     }
 
@@ -104,51 +102,54 @@ impl Suspects {
     }
 }
 
-impl Loop {
+impl State {
     /// A message that was counted: it waits until it can run alone.
-    pub(super) fn suspect(&mut self, tag: Tag, arrival: Arrival) {
-        if self.suspects.alone.is_some() {
-            return self.release(tag, arrival.queue, &arrival.incoming);
+    pub(super) fn quarantine(&mut self, tag: Tag, arrival: Arrival, now: Moment) {
+        if self.quarantine.alone.is_some() {
+            return self.release(tag, arrival.queue, &arrival.incoming, now);
         }
-        self.ledger.wait(tag, arrival.queue.clone());
-        self.words.recalled.store(true, Ordering::Release);
-        self.words.recalled = Arc::default();
-        self.suspects.since.get_or_insert_with(Instant::now);
-        self.suspects.waiting.push_back((tag, arrival));
+        self.in_flight.wait(tag, arrival.queue.clone());
+        self.revocation.recalled.store(true, Ordering::Release);
+        self.revocation.recalled = Arc::default();
+        self.quarantine.since.get_or_insert(now.at);
+        self.quarantine.waiting.push_back((tag, arrival));
     }
 
-    /// Lets the first suspect run as soon as it is alone: nothing else has begun, and the broker has
+    /// Lets the first of them run as soon as it is alone: nothing else has begun, and the broker has
     /// heard of all that was settled. Should that take too long, it runs beside what has begun.
-    pub(super) fn isolate(&mut self, now: Instant, stopping: bool) {
-        let Some(due_at) = self.suspects.due_at(self.config.timeout) else { return };
-        let Some(consumer) = self.consumer.clone() else { return };
-        if stopping {
-            self.release_suspects(0);
-            self.suspects.since = None;
+    pub(super) fn isolate(&mut self, now: Moment) {
+        let Some(due_at) = self.quarantine.due_at(self.config.timeout) else { return };
+        if !self.connection.is_up() {
             return;
         }
-        if !self.suspects.is_quiet {
-            self.suspects.is_quiet = true;
-            self.quieting = Some(in_time(self.config.timeout, async move { consumer.pause().await }).boxed());
-        }
-        if self.quieting.is_some() {
+        if self.stop != Stop::No {
+            self.release_all_but(0, now);
+            self.quarantine.since = None;
             return;
         }
-        self.release_suspects(1);
-        if now < due_at && !self.is_alone() {
+        if !self.quarantine.is_quiet {
+            self.quarantine.is_quiet = true;
+            self.is_pausing = true;
+            self.effects.push_back(Effect::Pause { stops: false });
+        }
+        if self.is_pausing {
             return;
         }
-        self.suspects.since = None;
-        if let Some((tag, arrival)) = self.suspects.waiting.pop_front() {
-            self.suspects.alone = Some(tag);
+        self.release_all_but(1, now);
+        if now.at < due_at && !self.is_alone() {
+            return;
+        }
+        self.quarantine.since = None;
+        if let Some((tag, arrival)) = self.quarantine.waiting.pop_front() {
+            self.quarantine.alone = Some(tag);
             self.start(tag, arrival);
         }
     }
 
-    /// Gives back all suspects that wait but so many.
-    fn release_suspects(&mut self, but: usize) {
-        for (tag, arrival) in self.suspects.waiting.split_off(but.min(self.suspects.waiting.len())) {
-            self.release(tag, arrival.queue, &arrival.incoming);
+    /// Gives back all that wait but so many.
+    fn release_all_but(&mut self, so_many: usize, now: Moment) {
+        for (tag, arrival) in self.quarantine.waiting.split_off(so_many.min(self.quarantine.waiting.len())) {
+            self.release(tag, arrival.queue, &arrival.incoming, now);
         }
     }
 
@@ -157,30 +158,29 @@ impl Loop {
         if !(self.window.is_idle() && self.jobs.is_empty() && self.settlements.is_empty()) {
             return false;
         }
-        self.suspects.forget(|tag| self.ledger.queue(tag).is_none());
-        self.suspects.copied.is_empty()
+        self.quarantine.forget(|tag| self.in_flight.queue(tag).is_none());
+        self.quarantine.copied.is_empty()
     }
 
     /// One that ran alone has ended: others may run again, and soon one may come that is like it.
-    pub(super) fn after_suspect(&mut self) {
-        self.suspects.is_quiet = false;
-        self.suspects.delayed = self.ledger.delayed();
-        self.suspects.expected_until = Some(Instant::now() + EXPECTED);
-        // Nothing is pushed until the broker is told anew.
-        self.prefetch = 0;
+    pub(super) fn after_quarantine(&mut self, now: Instant) {
+        self.quarantine.is_quiet = false;
+        self.quarantine.delayed = self.in_flight.delayed();
+        self.quarantine.expected_until = Some(now + EXPECTED);
+        self.connection.forget_prefetch();
     }
 
     /// Gives back what has not begun, uncounted: a broker would mark it as delivered before.
-    pub(super) fn release(&mut self, tag: Tag, queue: Arc<str>, incoming: &Incoming) {
-        if !is_signal(incoming) {
+    pub(super) fn release(&mut self, tag: Tag, queue: Arc<str>, incoming: &Incoming, now: Moment) {
+        if !incoming.is_signal() {
             // Nobody counts these.
             let mut tags = Vec::new();
-            self.ledger.settle(tag, &mut tags);
+            self.in_flight.settle(tag, &mut tags);
             return self.settlements.give_back(tags);
         }
-        let message = follow::untouched(incoming, &queue, SystemTime::now());
+        let message = follow::untouched(incoming, &queue, now.date);
         let outgoing = to_queue(&queue, message);
-        self.suspects.copied(tag);
-        self.follow(tag, queue, vec![(outgoing, Notice::None)]);
+        self.quarantine.copied(tag);
+        self.follow(tag, queue, vec![(outgoing, None)]);
     }
 }
