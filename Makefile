@@ -70,6 +70,7 @@ test: ## Run everything: format, lints, Rust tests, Python tests; then a table o
 	$(timed) building $(MAKE) build
 	$(timed) lints $(MAKE) lint
 	$(timed) "Rust tests" $(MAKE) test-rust
+	$(timed) "simulation" $(MAKE) simulation
 	$(timed) "Python tests" $(MAKE) test-python || { $(PY) scripts/tested.py $(LOGS); exit 1; }
 	@$(PY) scripts/tested.py $(LOGS)
 
@@ -78,6 +79,16 @@ test-rust: ## Run the Rust tests
 	$(call say,Rust tests)
 	@mkdir -p $(LOGS)
 	@cargo test --locked 2>&1 | tee $(LOGS)/cargo.log
+
+# How many seeds `make simulation` tries: make simulation SEEDS=1000000.
+SEEDS ?= 10000
+
+.PHONY: simulation
+simulation: ## Simulate senders and workers under every fault, for thousands of seeds
+	$(call say,$(SEEDS) seeds of simulated faults)
+	@mkdir -p $(LOGS)
+	@ASYNC_SIGNALS_SEEDS=$(SEEDS) cargo test --locked --profile simulation --no-default-features \
+	    --package celery-async-signals --test simulation -- --nocapture 2>&1 | tee $(LOGS)/simulation.log
 
 .PHONY: test-python
 test-python: build-peer ## Run the Python tests against what is built

@@ -1,4 +1,4 @@
-//! The one clock: tokio's, which tests pause and move.
+//! What time it is: tokio's clock, which tests pause and move, and the date beside it.
 
 use std::time::{Instant, SystemTime};
 
@@ -7,16 +7,39 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The moment in which something happens: to measure by, and to compare with what senders have written.
+/// Where the date comes from, which a worker compares with what senders have written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock(Option<Moment>);
+
+/// The moment in which something happens: to measure by, and its date.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) at: Instant,
     pub(crate) date: SystemTime,
 }
 
-impl Moment {
-    /// This one.
-    pub(crate) fn now() -> Self {
-        Self { at: now(), date: SystemTime::now() }
+impl Clock {
+    /// The system's.
+    pub const SYSTEM: Self = Self(None);
+
+    /// It is this date now, and the date goes on with tokio's clock: where that is paused, so is the date.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use async_signals::clock::Clock;
+    ///
+    /// let clock = Clock::starting_at(SystemTime::UNIX_EPOCH);
+    /// ```
+    pub fn starting_at(date: SystemTime) -> Self {
+        Self(Some(Moment { at: now(), date }))
+    }
+
+    pub(crate) fn moment(self) -> Moment {
+        let at = now();
+        let date = match self.0 {
+            None => SystemTime::now(),
+            Some(start) => start.date + at.saturating_duration_since(start.at),
+        };
+        Moment { at, date }
     }
 }

@@ -22,7 +22,7 @@
 mod backoff;
 pub mod broker;
 pub mod celery;
-mod clock;
+pub mod clock;
 pub mod connection;
 pub mod dead_letters;
 pub mod delivery;

@@ -1,12 +1,14 @@
-//! What a publisher promises, under single faults, and under every fault that a seed comes up with.
+//! What a publisher and a worker promise, under single faults, and under every fault that a seed comes up with.
 //!
-//! `ASYNC_SIGNALS_SEEDS=10000` tries more seeds, `ASYNC_SIGNALS_SEED=17` one, with all that happens.
+//! `ASYNC_SIGNALS_SEEDS=10000` tries more seeds, from `ASYNC_SIGNALS_FIRST_SEED` on; `ASYNC_SIGNALS_SEED=17` tries one.
 
 #[path = "simulation/publishing.rs"]
 mod publishing;
 #[path = "simulation/scenes.rs"]
 mod scenes;
 mod simulated;
+#[path = "simulation/working.rs"]
+mod working;
 
 use std::{env, panic, time::Instant};
 
@@ -20,8 +22,8 @@ fn for_every_seed(run: fn(u64)) {
     if let Some(seed) = number("ASYNC_SIGNALS_SEED") {
         return run(seed);
     }
-    let (begun, seeds) = (Instant::now(), number("ASYNC_SIGNALS_SEEDS").unwrap_or(300));
-    for seed in 0..seeds {
+    let (begun, seeds) = (Instant::now(), number("ASYNC_SIGNALS_SEEDS").unwrap_or(100));
+    for seed in number("ASYNC_SIGNALS_FIRST_SEED").unwrap_or(0)..seeds {
         if let Err(panic) = panic::catch_unwind(|| run(seed)) {
             eprintln!("seed {seed} does not hold: ASYNC_SIGNALS_SEED={seed} shows it, after {seed} that did");
             panic::resume_unwind(panic);
@@ -33,4 +35,9 @@ fn for_every_seed(run: fn(u64)) {
 #[test]
 fn publishing_holds_whatever_happens() {
     for_every_seed(publishing::run);
+}
+
+#[test]
+fn working_holds_whatever_happens() {
+    for_every_seed(working::run);
 }

@@ -33,7 +33,7 @@ pub struct Subscription {
     pub generation: u32,
     /// What earlier connections took and the worker still holds. Whatever else
     /// stands under its name was taken by a request whose answer got lost: it
-    /// goes back into its queue.
+    /// goes back into its queue as if it had not been taken.
     pub held: Vec<Tag>,
     /// How many unsettled messages the broker may push ahead, where it pushes.
     pub prefetch: usize,

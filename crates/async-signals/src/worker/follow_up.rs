@@ -10,7 +10,6 @@ use crate::{
     broker::{BrokerError, Tag},
     message::{Outgoing, Route},
     publisher::{PublishError, Publisher},
-    retry,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -22,11 +21,14 @@ pub(super) struct FollowUp {
     pub(super) tag: Tag,
     /// Each with what the observer is told, and only once it is true.
     pub(super) outgoing: Vec<(Outgoing, Option<Notice>)>,
+    /// What chance begins with.
+    pub(super) seed: u64,
 }
 
 impl FollowUp {
     /// Publishes all of it; does not give up. Dropping it half-way costs a duplicate at most.
     pub(super) async fn publish(self, publisher: Arc<Publisher>, observer: Arc<dyn Observer>) -> Tag {
+        let mut chance = fastrand::Rng::with_seed(self.seed);
         for (mut outgoing, notice) in self.outgoing {
             let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
             while let Err(error) = send(&publisher, outgoing.clone()).await {
@@ -43,7 +45,7 @@ impl FollowUp {
                     break;
                 }
                 observer.hindered(&outgoing.message.properties.correlation_id, &queue, &error);
-                backoff.failed(retry::random());
+                backoff.failed(chance.f64());
                 sleep(backoff.pause()).await;
             }
             if let Some(notice) = notice {

@@ -129,12 +129,13 @@ impl InFlight {
     /// Takes out all that only wait for their time.
     pub(super) fn drop_delayed(&mut self) -> Vec<Tag> {
         self.due.clear();
-        let waiting: Vec<Tag> = self
+        let mut waiting: Vec<Tag> = self
             .entries
             .iter()
             .filter(|(_, entry)| matches!(entry.state, State::Delayed(_)))
             .map(|(tag, _)| *tag)
             .collect();
+        waiting.sort_unstable();
         let mut tags = Vec::new();
         for tag in waiting {
             self.settle(tag, &mut tags);

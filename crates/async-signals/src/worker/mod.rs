@@ -47,7 +47,7 @@ pub use self::{
 };
 use crate::{
     broker::{BrokerConfig, BrokerError, ByScheme, Connector},
-    clock,
+    clock::{self, Clock},
     message::Queue,
     publisher::{Publisher, PublisherConfig},
 };
@@ -118,6 +118,8 @@ pub struct WorkerConfig {
     pub connector: Arc<dyn Connector>,
     /// What chance begins with, which spreads pauses and retries.
     pub seed: u64,
+    /// What is compared with what senders have written: when a message is due, when it expires.
+    pub clock: Clock,
 }
 
 impl WorkerConfig {
@@ -137,6 +139,7 @@ impl WorkerConfig {
             observer: Arc::new(()),
             connector: Arc::new(ByScheme),
             seed: getrandom::u64().unwrap_or_default(),
+            clock: Clock::SYSTEM,
         }
     }
 }

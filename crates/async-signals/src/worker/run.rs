@@ -19,8 +19,7 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, Consumer, Subscription, Tag, Taken, consumer::HEARTBEAT, in_time},
-    clock::{self, Moment},
-    panics,
+    clock, panics,
     publisher::Publisher,
 };
 
@@ -79,7 +78,7 @@ impl Loop {
         let mut finished = Vec::with_capacity(MOST_FINISHED);
         loop {
             self.state.stop(*self.stopping.borrow_and_update());
-            let now = Moment::now();
+            let now = self.config.clock.moment();
             self.state.advance(now);
             self.perform();
             if self.state.is_over(now.at) {
@@ -92,7 +91,7 @@ impl Loop {
                 _ = heartbeat.tick() => self.state.heartbeat(),
                 Ok(()) = self.stopping.changed() => {}
                 _ = self.finished.recv_many(&mut finished, MOST_FINISHED) => {
-                    self.state.finished(finished.drain(..), Moment::now());
+                    self.state.finished(finished.drain(..), self.config.clock.moment());
                 }
                 taken = next(&mut self.takes) => self.taken(taken),
                 result = pending(&mut self.settling) => match result {
@@ -100,14 +99,14 @@ impl Loop {
                     Err(error) => self.state.lost(error, clock::now()),
                 },
                 result = pending(&mut self.pausing) => match result {
-                    Ok(pushed) => self.state.paused(pushed, Moment::now(), |task| knows(&*self.runner, task)),
+                    Ok(pushed) => self.state.paused(pushed, self.config.clock.moment(), |task| knows(&*self.runner, task)),
                     Err(error) => self.state.lost(error, clock::now()),
                 },
                 result = pending(&mut self.renewing) => match result {
                     Ok(()) => self.state.renewed(),
                     Err(error) => self.state.lost(error, clock::now()),
                 },
-                Some(tag) = self.following.next() => self.state.followed(tag, Moment::now()),
+                Some(tag) = self.following.next() => self.state.followed(tag, self.config.clock.moment()),
                 result = pending(&mut self.connecting) => match result {
                     Ok(consumer) => {
                         let kind = Kind { keeps: consumer.keeps_over_reconnect(), overlaps: consumer.overlaps() };
@@ -129,7 +128,7 @@ impl Loop {
 
     fn taken(&mut self, taken: Result<Vec<Taken>, BrokerError>) {
         match taken {
-            Ok(taken) => self.state.taken(taken, Moment::now(), |task| knows(&*self.runner, task)),
+            Ok(taken) => self.state.taken(taken, self.config.clock.moment(), |task| knows(&*self.runner, task)),
             Err(error) => self.state.lost(error, clock::now()),
         }
     }

@@ -5,6 +5,7 @@
 //! connection was reported as lost; of a batch that breaks, any first part has arrived, and nobody knows which.
 #![allow(dead_code, unreachable_pub, reason = "each test program is a crate of its own and uses a part of it")]
 
+mod consumer;
 mod line;
 mod weather;
 
@@ -14,18 +15,25 @@ use std::{
     time::Duration,
 };
 
-use async_signals::broker::{Broker, BrokerConfig, BrokerError, BrokerUrl, Connector, memory::Memory};
+use async_signals::broker::{
+    Broker, BrokerConfig, BrokerError, BrokerUrl, Browser, Connector, Consumer, Subscription, memory::Memory,
+};
+use async_signals::message::Outgoing;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use self::line::Line;
 pub use self::weather::{Address, Weather};
+use self::{
+    consumer::{Lease, SimulatedConsumer},
+    line::Line,
+};
 
 /// The broker, and what was seen of it.
 #[derive(Clone, Debug)]
 pub struct Simulated {
     memory: Memory,
+    url: BrokerUrl,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -48,6 +56,9 @@ struct Seen {
     largest_batch: (usize, usize),
     /// The most batches that were under way at once on a connection.
     longest_pipeline: usize,
+    /// Whether what a worker holds stays its own when its connection breaks.
+    keeps: bool,
+    leases: Vec<Lease>,
     /// How often a client could not know what had become of its messages.
     breaks: usize,
 }
@@ -55,7 +66,7 @@ struct Seen {
 impl Simulated {
     /// Queues of its own, and fair weather. `seed` decides all that chance does.
     pub fn new(name: &str, seed: u64) -> Self {
-        let url = BrokerConfig::new(&format!("memory://{name}")).expect("a URL");
+        let url = BrokerConfig::new(&format!("memory://{name}")).expect("a URL").urls.remove(0);
         let seen = Seen {
             chance: fastrand::Rng::with_seed(seed),
             weather: Weather::default(),
@@ -67,13 +78,48 @@ impl Simulated {
             silent_up_to: 0,
             largest_batch: (0, 0),
             longest_pipeline: 0,
+            keeps: true,
+            leases: Vec::new(),
             breaks: 0,
         };
-        Self { memory: Memory::connect(&url.urls[0]), seen: Arc::new(Mutex::new(seen)) }
+        Self { memory: Memory::connect(&url), url, seen: Arc::new(Mutex::new(seen)) }
+    }
+
+    /// Somebody connects: which connection it is, from 1.
+    async fn arrive(&self, config: &BrokerConfig, url: &BrokerUrl) -> Result<usize, BrokerError> {
+        let (delay, at, number) = {
+            let mut seen = self.seen();
+            seen.connections.push(Instant::now());
+            (seen.delay(), seen.weather.address(address(config, url)), seen.connections.len())
+        };
+        sleep(delay).await;
+        let url = url.to_string();
+        match at {
+            Address::Silent => std::future::pending().await,
+            Address::Closed => Err(BrokerError::Connect { url, reason: "connection refused".to_owned() }),
+            Address::WrongPassword => Err(BrokerError::Authentication { url, reason: "WRONGPASS".to_owned() }),
+            Address::Open | Address::Replica => Ok(number),
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has what workers hold go back at once when their connections break, as RabbitMQ does.
+    pub fn keeps_nothing(&self) {
+        self.seen().keeps = false;
+    }
+
+    /// Gives back what dead workers held, for as long as the runtime lives.
+    pub fn end_leases(&self) {
+        tokio::spawn(consumer::end_leases(self.clone()));
+    }
+
+    /// How many messages of a queue wait, or are held by somebody.
+    pub async fn left(&self, queue: &str) -> u64 {
+        let depth = self.memory.depth(queue).await.expect("memory fails never");
+        depth.map_or(0, |depth| depth.ready + depth.in_flight.unwrap_or_default())
     }
 
     pub fn set_weather(&self, weather: Weather) {
@@ -122,6 +168,11 @@ impl Simulated {
         self.seen().breaks
     }
 
+    /// Puts a message into its queue, past all faults.
+    pub async fn put(&self, outgoing: Outgoing) {
+        self.memory.publish(&[outgoing]).await.remove(0).expect("memory has room");
+    }
+
     /// Takes every message of a queue, in order.
     pub fn drain(&self, queue: &str) -> Vec<Uuid> {
         self.memory.drain(queue).iter().map(|message| message.id).collect()
@@ -145,25 +196,32 @@ impl Connector for Simulated {
         config: &'a BrokerConfig,
         url: &'a BrokerUrl,
     ) -> BoxFuture<'a, Result<Arc<dyn Broker>, BrokerError>> {
-        let address = config.urls.iter().position(|other| std::ptr::eq(other, url)).unwrap_or(0);
         async move {
-            let (delay, at, number) = {
-                let mut seen = self.seen();
-                seen.connections.push(Instant::now());
-                (seen.delay(), seen.weather.address(address), seen.connections.len())
-            };
-            sleep(delay).await;
-            let url = url.to_string();
-            match at {
-                Address::Silent => std::future::pending().await,
-                Address::Closed => Err(BrokerError::Connect { url, reason: "connection refused".to_owned() }),
-                Address::WrongPassword => Err(BrokerError::Authentication { url, reason: "WRONGPASS".to_owned() }),
-                Address::Open | Address::Replica => {
-                    let line: Arc<dyn Broker> = Arc::new(Line::new(self.clone(), address, number));
-                    Ok(line)
-                }
-            }
+            let number = self.arrive(config, url).await?;
+            let line: Arc<dyn Broker> = Arc::new(Line::new(self.clone(), address(config, url), number));
+            Ok(line)
         }
         .boxed()
     }
+
+    fn consume<'a>(
+        &'a self,
+        config: &'a BrokerConfig,
+        url: &'a BrokerUrl,
+        subscription: Subscription,
+    ) -> BoxFuture<'a, Result<Arc<dyn Consumer>, BrokerError>> {
+        async move {
+            let number = self.arrive(config, url).await?;
+            let address = address(config, url);
+            let consumer: Arc<dyn Consumer> =
+                Arc::new(SimulatedConsumer::subscribe(self.clone(), address, number, &self.url, subscription));
+            Ok(consumer)
+        }
+        .boxed()
+    }
+}
+
+/// Which of the configuration's addresses a URL is.
+fn address(config: &BrokerConfig, url: &BrokerUrl) -> usize {
+    config.urls.iter().position(|other| std::ptr::eq(other, url)).unwrap_or(0)
 }

@@ -27,8 +27,10 @@ pub struct Weather {
     pub delay: Duration,
     /// How many bytes of bodies a connection carries in a second; 0: any number at once.
     pub bytes_per_second: usize,
-    /// The connection breaks in the middle of the batch.
+    /// A sender's connection breaks in the middle of the batch.
     pub breaks: f64,
+    /// For each request of a worker's: its connection breaks, before or after that was carried out.
+    pub cuts: f64,
     /// The server goes on with what was handed over before a break, and nobody hears of it.
     pub goes_on: f64,
     /// The connection says nothing any more, and takes nothing.

@@ -193,6 +193,7 @@ impl Scene {
             bytes_per_second: if faults.delays { chance.usize(0..3) * 500_000 } else { 0 },
             breaks: if faults.breaks { chance.f64() } else { 0.0 },
             goes_on: chance.f64(),
+            cuts: 0.0,
             swallows: if faults.swallows { chance.f64() / 4.0 } else { 0.0 },
             panics: if faults.panics { chance.f64() / 2.0 } else { 0.0 },
             nacks: if faults.nacks { chance.f64() / 2.0 } else { 0.0 },
@@ -282,9 +283,13 @@ impl Scene {
         });
     }
 
-    /// All faults end; what is still under way comes to its end.
+    /// All faults end, but those of all addresses but one; what is still under way comes to its end.
     async fn calm(&mut self) {
-        self.broker.set_weather(Weather::default());
+        let (good, others) =
+            (self.chance.usize(0..self.addresses), [Address::Closed, Address::Replica, Address::Silent]);
+        let other = self.chance.choice(others).expect("one of them");
+        let addresses = (0..self.addresses).map(|index| if index == good { Address::Open } else { other });
+        self.broker.set_weather(Weather { addresses: addresses.collect(), ..Weather::default() });
         let flushed = self.publisher.flush(Duration::from_secs(60)).expect("open").await;
         flushed.expect("all that waits goes once the broker is there");
         assert_eq!(self.publisher.buffered(), 0, "the buffer is empty after a flush");

@@ -12,7 +12,7 @@ use serde_json::Map;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::simulated::{Simulated, Weather};
+use crate::simulated::{Address, Simulated, Weather};
 
 fn publisher(broker: &Simulated) -> Publisher {
     let config = BrokerConfig::new("memory://simulated").expect("a URL");
@@ -89,4 +89,33 @@ async fn a_slow_line_makes_progress_and_carries_everything_once() {
     publisher.flush(Duration::from_secs(60)).expect("open").await.expect("it takes 21 seconds");
     let expected: Vec<Uuid> = (0..40).map(Uuid::from_u128).collect();
     assert_eq!((broker.drain("a"), broker.connections().len()), (expected, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_takes_longer_than_a_send_may_arrives_in_the_background() {
+    let broker = Simulated::new("slower-line", 0);
+    broker.set_weather(Weather { bytes_per_second: 200_000, ..Weather::default() });
+    let publisher = publisher(&broker);
+    for number in 0..5 {
+        publisher.try_buffer(message("a", number, 1 << 20)).expect("room");
+    }
+    publisher.flush(Duration::from_secs(60)).expect("open").await.expect("it takes 27 seconds");
+    assert_eq!((broker.drain("a").len(), broker.connections().len()), (5, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_let_in_nowhere_is_told_at_once_and_what_nobody_waits_for_stays() {
+    let broker = Simulated::new("nowhere", 0);
+    broker.set_weather(Weather { addresses: vec![Address::WrongPassword], ..Weather::default() });
+    let publisher = publisher(&broker);
+    publisher.try_buffer(message("a", 0, 0)).expect("room");
+    for number in 1..4 {
+        let begun = Instant::now();
+        let error = publisher.send(message("a", number, 0), None).expect("open").await.expect_err("a wrong password");
+        assert!(matches!(error, PublishError::Broker { error: BrokerError::Authentication { .. }, .. }), "{error}");
+        assert!(begun.elapsed() <= Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    broker.set_weather(Weather::default());
+    publisher.flush(Duration::from_secs(5)).expect("open").await.expect("the password is mended");
+    assert_eq!(broker.drain("a"), [Uuid::from_u128(0)]);
 }

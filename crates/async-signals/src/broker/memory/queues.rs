@@ -82,7 +82,9 @@ impl Queues {
                 entry.holder.connection = holder.connection;
             }
         }
-        self.give_back_if(|entry| &*entry.holder.worker == worker && entry.holder.connection != holder.connection);
+        // Nobody has seen these: the answer that brought them was lost.
+        let is_lost = |entry: &Held| &*entry.holder.worker == worker && entry.holder.connection != holder.connection;
+        self.return_if(is_lost, false);
         holder
     }
 
@@ -137,11 +139,17 @@ impl Queues {
         self.give_back_if(|entry| entry.holder.connection == connection);
     }
 
+    /// Gives back, marked as delivered before.
     fn give_back_if(&mut self, returns: impl Fn(&Held) -> bool) {
+        self.return_if(returns, true);
+    }
+
+    fn return_if(&mut self, returns: impl Fn(&Held) -> bool, was_delivered: bool) {
         // The last one first: each goes before those that were taken after it.
         let numbers: Vec<u64> = self.held.iter().rev().filter(|(_, entry)| returns(entry)).map(|(id, _)| *id).collect();
         for entry in numbers.iter().filter_map(|number| self.held.remove(number)).collect::<Vec<_>>() {
-            let stored = Stored { redelivered: true, ..entry.stored };
+            let redelivered = entry.stored.redelivered || was_delivered;
+            let stored = Stored { redelivered, ..entry.stored };
             self.waiting.entry(entry.queue.to_string()).or_default().push_front(stored);
         }
     }

@@ -15,6 +15,7 @@ use redis::Pipeline;
 
 use super::{
     presence::{Dead, Expired, Presence},
+    restoring::Was,
     routes::{Routes, command},
     session::Session,
     tags,
@@ -67,7 +68,7 @@ impl RedisConsumer {
         // Earlier connections can take no more, and this one has not begun.
         let mut lost = consumer.session.held_by(&worker).await?;
         lost.retain(|tag| !held.contains(tag));
-        consumer.session.restore(&worker, &lost, None).await?;
+        consumer.session.restore(&worker, &lost, Was::NotDelivered, None).await?;
         Ok(consumer)
     }
 
@@ -149,7 +150,7 @@ impl RedisConsumer {
         }
         let lost = self.session.held_by(&dead.worker).await?;
         tracing::warn!(worker = dead.worker, messages = lost.len(), "a worker died: what it held goes to the others");
-        if self.session.restore(&dead.worker, &lost, Some(until)).await? {
+        if self.session.restore(&dead.worker, &lost, Was::Delivered, Some(until)).await? {
             self.presence.forget(&self.session, &dead.worker).await?;
         }
         Ok(())
@@ -160,7 +161,7 @@ impl RedisConsumer {
         if self.presence.sign_off(&self.session).await? {
             let worker = self.presence.worker();
             let held = self.session.held_by(worker).await?;
-            self.session.restore(worker, &held, None).await?;
+            self.session.restore(worker, &held, Was::Delivered, None).await?;
             self.presence.forget(&self.session, worker).await?;
         }
         Ok(())
@@ -186,7 +187,10 @@ impl Consumer for RedisConsumer {
     }
 
     fn give_back<'a>(&'a self, tags: &'a [Tag]) -> BoxFuture<'a, Result<(), BrokerError>> {
-        self.session.restore(self.presence.worker(), tags, None).map(|restored| restored.map(drop)).boxed()
+        self.session
+            .restore(self.presence.worker(), tags, Was::Delivered, None)
+            .map(|restored| restored.map(drop))
+            .boxed()
     }
 
     fn renew<'a>(&'a self, held: &'a [Tag]) -> BoxFuture<'a, Result<(), BrokerError>> {

@@ -1,5 +1,5 @@
 //! Putting back what was taken and not settled: to the front of its queue,
-//! marked as delivered before.
+//! marked as delivered before where somebody may have begun it.
 
 use std::{
     borrow::Cow,
@@ -31,6 +31,14 @@ const SEARCHED: usize = 1000;
 const A_DAY: Duration = Duration::from_secs(86_400);
 
 static RESTORE: Script = Script::new(include_str!("scripts/restore.lua"));
+
+/// Whether somebody may have begun a message that goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Was {
+    Delivered,
+    /// The answer that brought it was lost: nobody has seen it.
+    NotDelivered,
+}
 
 /// A message to put back.
 struct Return {
@@ -83,6 +91,7 @@ impl Session {
         &self,
         worker: &str,
         tags: &[Tag],
+        was: Was,
         until: Option<Instant>,
     ) -> Result<bool, BrokerError> {
         let mut tags = tags.to_vec();
@@ -93,7 +102,7 @@ impl Session {
                 return Ok(false);
             }
             let batch = batch.iter().map(|tag| (tags::write(worker, *tag), String::new()));
-            self.restore_batch(batch.collect()).await?;
+            self.restore_batch(batch.collect(), was).await?;
         }
         Ok(true)
     }
@@ -103,12 +112,13 @@ impl Session {
         // They came oldest first.
         expired.reverse();
         for batch in expired.chunks(BATCH) {
-            self.restore_batch(batch.iter().map(|entry| (entry.tag.clone(), entry.lease.clone())).collect()).await?;
+            let batch = batch.iter().map(|entry| (entry.tag.clone(), entry.lease.clone()));
+            self.restore_batch(batch.collect(), Was::Delivered).await?;
         }
         Ok(())
     }
 
-    async fn restore_batch(&self, batch: Vec<(String, String)>) -> Result<(), BrokerError> {
+    async fn restore_batch(&self, batch: Vec<(String, String)>, was: Was) -> Result<(), BrokerError> {
         let mut ask = command("HMGET", [self.keys.unacked()]);
         batch.iter().for_each(|(tag, _)| {
             ask.arg(tag);
@@ -133,7 +143,7 @@ impl Session {
         let returns = batch.into_iter().zip(&records).zip(read).filter_map(|(((tag, lease), found), record)| {
             match (found, record) {
                 (Value::Nil, _) => Some(Return { tag, lease, lists: Vec::new(), envelope: Vec::new() }),
-                (_, Some(record)) => Some(record.to_return(tag, lease, &bindings, &self.keys)),
+                (_, Some(record)) => Some(record.to_return((tag, lease), was, &bindings, &self.keys)),
                 _ => None,
             }
         });
@@ -226,7 +236,13 @@ impl<'a> Record<'a> {
         })
     }
 
-    fn to_return(&self, tag: String, lease: String, bindings: &HashMap<String, Vec<String>>, keys: &Keys) -> Return {
+    fn to_return(
+        &self,
+        (tag, lease): (String, String),
+        was: Was,
+        bindings: &HashMap<String, Vec<String>>,
+        keys: &Keys,
+    ) -> Return {
         let priority = Envelope::read(self.envelope, usize::MAX).map(|envelope| envelope.priority());
         let priority = priority.unwrap_or_default();
         let members = bindings.get(&*self.exchange).map(Vec::as_slice).unwrap_or_default();
@@ -241,7 +257,11 @@ impl<'a> Record<'a> {
             queues.push(&self.routing_key);
         }
         let lists = queues.into_iter().map(|queue| keys.list(queue, priority)).collect();
-        Return { tag, lease, lists, envelope: mark_redelivered(self.envelope) }
+        let envelope = match was {
+            Was::Delivered => mark_redelivered(self.envelope),
+            Was::NotDelivered => self.envelope.to_vec(),
+        };
+        Return { tag, lease, lists, envelope }
     }
 
     /// The queues that it came from, among the bindings of its exchange.
@@ -304,7 +324,8 @@ mod tests {
         assert_eq!(record("shop", "order.*.x").queues(&members, &keys), Vec::<&str>::new());
         assert_eq!(record("", "celery").queues(&[], &keys), ["celery"]);
         let bindings = HashMap::from([("shop".to_owned(), Vec::new())]);
-        let unbound = record("shop", "gone").to_return("t".to_owned(), String::new(), &bindings, &keys);
+        let unbound =
+            record("shop", "gone").to_return(("t".to_owned(), String::new()), Was::Delivered, &bindings, &keys);
         assert_eq!(unbound.lists, ["gone"], "nothing is dropped");
     }
 }

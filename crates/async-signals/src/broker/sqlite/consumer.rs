@@ -183,7 +183,7 @@ impl Desk {
             leases.beat(transaction, own, now_ms())?;
             let mut lost = leases.of(transaction, own)?;
             lost.retain(|tag| !subscription.held.contains(tag));
-            leases.give_back(transaction, &lost, own)
+            leases.put_back(transaction, &lost, own)
         })?;
         Ok(desk)
     }

@@ -176,6 +176,21 @@ impl Leases {
 
     /// Makes visible again what the worker holds under these tags, marked as delivered before.
     pub(super) fn give_back(&self, transaction: &Transaction<'_>, tags: &[Tag], worker: &str) -> rusqlite::Result<()> {
+        self.show_again(transaction, tags, worker, |payload| mark_redelivered(&payload))
+    }
+
+    /// The same for what nobody has seen, since the answer that brought it was lost: as if it had not been taken.
+    pub(super) fn put_back(&self, transaction: &Transaction<'_>, tags: &[Tag], worker: &str) -> rusqlite::Result<()> {
+        self.show_again(transaction, tags, worker, |payload| payload)
+    }
+
+    fn show_again(
+        &self,
+        transaction: &Transaction<'_>,
+        tags: &[Tag],
+        worker: &str,
+        change: impl Fn(Vec<u8>) -> Vec<u8>,
+    ) -> rusqlite::Result<()> {
         let mut release = transaction.prepare_cached(&self.release)?;
         let mut find = transaction.prepare_cached(&self.find)?;
         let mut show = transaction.prepare_cached(&self.show)?;
@@ -186,7 +201,7 @@ impl Leases {
             }
             // Whoever purged the queue deleted what was taken, too.
             let Some(payload) = find.query_row([id], |row| Ok(bytes(row.get_ref(0)?))).optional()? else { continue };
-            match String::from_utf8(mark_redelivered(&payload)) {
+            match String::from_utf8(change(payload)) {
                 Ok(text) => show.execute((text, id))?,
                 Err(bytes) => show.execute((bytes.into_bytes(), id))?,
             };

@@ -55,7 +55,7 @@ impl State {
                 let notice = Notice::Retried { id, failures: failures.to_vec(), seconds };
                 Some((to_queue(&queue, message), Some(notice)))
             }
-            Follow::Parked(message) => self.to_dead_letters(&queue, message),
+            Follow::Parked(message) => self.dead_letter(&queue, message),
         });
         let outgoing = outgoing.collect();
         self.follow(tag, queue, outgoing);
@@ -105,7 +105,7 @@ impl State {
     }
 
     pub(super) fn park(&mut self, tag: Tag, queue: Arc<str>, message: Message) {
-        match self.to_dead_letters(&queue, message) {
+        match self.dead_letter(&queue, message) {
             Some(parking) => self.follow(tag, queue, vec![parking]),
             None => self.reject(tag),
         }
@@ -114,11 +114,12 @@ impl State {
     pub(super) fn follow(&mut self, tag: Tag, queue: Arc<str>, outgoing: Vec<(Outgoing, Option<Notice>)>) {
         self.in_flight.follow(tag, queue);
         self.following += 1;
-        self.effects.push_back(Effect::FollowUp(FollowUp { tag, outgoing }));
+        let seed = self.chance.u64(..);
+        self.effects.push_back(Effect::FollowUp(FollowUp { tag, outgoing, seed }));
     }
 
     /// A message's way into the dead-letter queue of its queue; `None` where there is none, and nobody keeps it.
-    fn to_dead_letters(&mut self, queue: &str, message: Message) -> Option<(Outgoing, Option<Notice>)> {
+    fn dead_letter(&mut self, queue: &str, message: Message) -> Option<(Outgoing, Option<Notice>)> {
         let (kind, reason) = follow::why_parked(&message).unwrap_or_default();
         let dead = self.config.dead_letters.as_ref().map(|dead| (dead.of(queue), dead.arguments.clone()));
         let notice = Notice::Parked {
