@@ -57,17 +57,26 @@ impl Reconnect {
 
     /// The connection is gone. `random` is from 0 to 1.
     pub(crate) fn lost(&mut self, now: Instant, random: f64) {
-        let lived = self.since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        if lived >= if self.worked { LIVED_WITH_WORK } else { LIVED } {
+        self.hopeless = 0;
+        if self.was_good(now) {
             self.backoff.reset();
         } else {
             self.next_address(random);
         }
     }
 
-    /// An attempt has failed; the next one goes to the next address. `random` is from 0 to 1.
-    pub(crate) fn failed(&mut self, error: &BrokerError, random: f64) {
-        self.since = None;
+    /// Whether the connection that ends now was good.
+    fn was_good(&mut self, now: Instant) -> bool {
+        let lived = self.since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        lived >= if self.worked { LIVED_WITH_WORK } else { LIVED }
+    }
+
+    /// An attempt has failed, or the server is of no use any more: the next attempt goes to the next address. `random` is
+    /// from 0 to 1.
+    pub(crate) fn failed(&mut self, error: &BrokerError, now: Instant, random: f64) {
+        if self.was_good(now) {
+            self.backoff.reset();
+        }
         self.hopeless = if error.is_transient() { 0 } else { self.hopeless + 1 };
         self.next_address(random);
     }
@@ -111,7 +120,7 @@ mod tests {
         let mut tried = Vec::new();
         for _ in 0..5 {
             tried.push((reconnect.address(), reconnect.pause().as_millis()));
-            reconnect.failed(&silent(), 0.0);
+            reconnect.failed(&silent(), Instant::now(), 0.0);
         }
         assert_eq!(tried, [(0, 0), (1, 0), (0, 20), (1, 20), (0, 40)]);
     }
@@ -119,7 +128,7 @@ mod tests {
     #[test]
     fn a_connection_that_worked_for_a_while_is_made_anew_at_once() {
         let (mut reconnect, start) = (Reconnect::new(1, FIRST, Duration::from_secs(1)), Instant::now());
-        reconnect.failed(&silent(), 0.0);
+        reconnect.failed(&silent(), Instant::now(), 0.0);
         reconnect.connected(start);
         reconnect.worked();
         reconnect.lost(start + LIVED_WITH_WORK, 0.0);
@@ -143,12 +152,12 @@ mod tests {
     #[test]
     fn it_is_hopeless_once_every_address_has_said_so() {
         let mut reconnect = Reconnect::new(2, FIRST, Duration::from_secs(1));
-        reconnect.failed(&wrong(), 0.0);
+        reconnect.failed(&wrong(), Instant::now(), 0.0);
         assert!(!reconnect.is_hopeless());
-        reconnect.failed(&silent(), 0.0);
-        reconnect.failed(&wrong(), 0.0);
+        reconnect.failed(&silent(), Instant::now(), 0.0);
+        reconnect.failed(&wrong(), Instant::now(), 0.0);
         assert!(!reconnect.is_hopeless());
-        reconnect.failed(&wrong(), 0.0);
+        reconnect.failed(&wrong(), Instant::now(), 0.0);
         assert!(reconnect.is_hopeless());
         reconnect.connected(Instant::now());
         reconnect.worked();

@@ -23,7 +23,8 @@ fn for_every_seed(run: fn(u64)) {
         return run(seed);
     }
     let (begun, seeds) = (Instant::now(), number("ASYNC_SIGNALS_SEEDS").unwrap_or(100));
-    for seed in number("ASYNC_SIGNALS_FIRST_SEED").unwrap_or(0)..seeds {
+    let first = number("ASYNC_SIGNALS_FIRST_SEED").unwrap_or(0);
+    for seed in first..first + seeds {
         if let Err(panic) = panic::catch_unwind(|| run(seed)) {
             eprintln!("seed {seed} does not hold: ASYNC_SIGNALS_SEED={seed} shows it, after {seed} that did");
             panic::resume_unwind(panic);

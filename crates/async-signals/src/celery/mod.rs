@@ -274,8 +274,10 @@ impl Celery {
         if let Some(publisher) = kept.as_ref().filter(|publisher| publisher.is_usable()) {
             return Ok(publisher.clone());
         }
+        // Each process has pauses of its own after an outage.
+        let config = PublisherConfig { seed: getrandom::u64().unwrap_or_default(), ..self.0.config.publishing.clone() };
         // A thread of its own: an app outlives any runtime that sends through it.
-        let publisher = Publisher::start(self.0.config.publishing.clone()).map_err(|error| {
+        let publisher = Publisher::start(config).map_err(|error| {
             PublishError::from(BrokerError::Connect { url: "the broker".to_owned(), reason: error.to_string() })
         })?;
         Ok(kept.insert(Arc::new(publisher)).clone())

@@ -4,7 +4,7 @@ use super::receipt::Settler;
 use crate::message::{Outgoing, TaskEvent};
 
 /// How many bytes of bodies go into one batch. A batch is answered, and given up, as a whole.
-const MOST_BYTES: usize = 1 << 20;
+pub(super) const MOST_BYTES: usize = 1 << 20;
 
 /// What comes from the senders.
 #[derive(Debug)]
@@ -64,10 +64,9 @@ impl Batch {
         Self { messages: Vec::with_capacity(size), tickets: Vec::with_capacity(size), bytes: 0 }
     }
 
-    /// One message alone.
-    pub(super) fn of(entry: Entry, events: &mut Vec<TaskEvent>) -> Self {
-        let mut batch = Self::with_capacity(1);
-        batch.push(entry, events);
+    pub(super) fn of(entries: Vec<Entry>, events: &mut Vec<TaskEvent>) -> Self {
+        let mut batch = Self::with_capacity(entries.len());
+        entries.into_iter().for_each(|entry| batch.push(entry, events));
         batch
     }
 

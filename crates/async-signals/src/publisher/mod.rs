@@ -17,7 +17,10 @@ mod state;
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -39,7 +42,7 @@ pub use self::{
 use crate::{
     broker::{BrokerConfig, BrokerError, ByScheme, Connector},
     ids::Ids,
-    message::{Outgoing, TaskEvent},
+    message::{Outgoing, Route, TaskEvent},
 };
 
 /// How a [`Publisher`] works.
@@ -94,11 +97,25 @@ struct Shared {
     timeout: Duration,
     /// What stands in the way just now: told to those whose deadline passes.
     obstacle: Mutex<Option<BrokerError>>,
+    /// Routes that take up half of the buffer, since they take no messages: others need the rest.
+    full_routes: Mutex<Vec<Arc<Route>>>,
+    has_full_routes: AtomicBool,
 }
 
 impl Shared {
     fn obstacle(&self) -> Option<BrokerError> {
         self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_full_routes(&self, routes: Vec<Arc<Route>>) {
+        let mut full = self.full_routes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_full_routes.store(!routes.is_empty(), Ordering::Relaxed);
+        *full = routes;
+    }
+
+    fn is_full(&self, route: &Route) -> bool {
+        self.has_full_routes.load(Ordering::Relaxed)
+            && self.full_routes.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|full| **full == *route)
     }
 
     fn set_obstacle(&self, error: Option<BrokerError>) {
@@ -168,6 +185,8 @@ impl Publisher {
             ids: Ids::default(),
             timeout: config.timeout,
             obstacle: Mutex::default(),
+            full_routes: Mutex::default(),
+            has_full_routes: AtomicBool::new(false),
         });
         let publisher =
             Self { items, shared: shared.clone(), buffer_timeout: config.buffer_timeout, owner: std::process::id() };
@@ -276,14 +295,15 @@ impl Publisher {
 
     /// Whether a background send of this message would not have to wait just now.
     pub fn has_room(&self, outgoing: &Outgoing) -> bool {
-        !self.is_ours() || self.shared.buffer.has_room_for(outgoing.message.body.len())
+        let has_room = || self.shared.buffer.has_room_for(outgoing.message.body.len());
+        !self.is_ours() || (!self.shared.is_full(&outgoing.route) && has_room())
     }
 
     fn admit(&self, outgoing: Outgoing, event: Option<Box<TaskEvent>>, patience: Duration) -> Result<(), PublishError> {
         // First of all: in a child of a fork another thread's lock on the buffer may never be released.
         self.check_owner()?;
         let bytes = outgoing.message.body.len();
-        if !self.shared.buffer.admit(bytes, patience) {
+        if self.shared.is_full(&outgoing.route) || !self.shared.buffer.admit(bytes, patience) {
             return Err(PublishError::BufferFull {
                 messages: self.shared.buffer.messages(),
                 last: self.shared.obstacle(),

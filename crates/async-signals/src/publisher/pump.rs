@@ -1,13 +1,13 @@
 //! The loop that performs what a publisher's [`State`] decides.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{
     future::{BoxFuture, FutureExt},
     stream::{FuturesUnordered, StreamExt},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     broker::{Broker, BrokerError, Published},
     clock,
-    message::TaskEvent,
+    message::{Outgoing, TaskEvent},
     panics,
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Pump {
     shared: Arc<Shared>,
     observer: Guarded,
     broker: Option<Arc<dyn Broker>>,
+    /// Told when the connection is gone.
+    cut: watch::Sender<()>,
     connecting: Option<BoxFuture<'static, Result<Arc<dyn Broker>, BrokerError>>>,
     in_flight: FuturesUnordered<BoxFuture<'static, (Batch, Vec<Published>)>>,
     events_under_way: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -42,10 +44,11 @@ impl Pump {
     pub(super) fn new(config: PublisherConfig, shared: Arc<Shared>, received: mpsc::UnboundedReceiver<Item>) -> Self {
         Self {
             received,
-            state: State::new(config.timeout, config.broker.urls.len(), config.seed),
+            state: State::new(&config),
             shared,
             observer: Guarded(config.observer.clone()),
             broker: None,
+            cut: watch::Sender::new(()),
             connecting: None,
             in_flight: FuturesUnordered::new(),
             events_under_way: FuturesUnordered::new(),
@@ -94,7 +97,10 @@ impl Pump {
         while let Some(effect) = self.state.next_effect() {
             match effect {
                 Effect::Connect { address } => self.connect(address),
-                Effect::Disconnect => self.broker = None,
+                Effect::Disconnect => {
+                    self.broker = None;
+                    self.cut.send_replace(());
+                }
                 Effect::Publish { batch, patience } => self.publish(batch, patience),
                 Effect::PublishEvents(events) => self.publish_events(events),
                 Effect::Call(call) => call.call(),
@@ -104,6 +110,7 @@ impl Pump {
                     }
                 }
                 Effect::Release { messages, bytes } => self.shared.buffer.release(messages, bytes),
+                Effect::FullRoutes(routes) => self.shared.set_full_routes(routes),
                 Effect::Obstacle(obstacle) => self.shared.set_obstacle(obstacle),
                 Effect::Lost(message, error) => self.observer.lost(&message, &error),
                 Effect::Disconnected(error) => self.observer.disconnected(&error),
@@ -147,16 +154,19 @@ impl Pump {
     }
 
     fn publish(&self, batch: Batch, patience: Duration) {
-        let broker = self.broker.clone();
+        let (broker, mut cut) = (self.broker.clone(), self.cut.subscribe());
         let publish = async move {
             // Whatever is missing among the answers was not answered.
             let answers = match broker {
-                Some(broker) => {
-                    timeout(patience, panics::caught_in(async || broker.publish(&batch.messages).await)).await
-                }
-                None => Ok(Ok(Vec::new())),
+                Some(broker) => tokio::select! {
+                    biased;
+                    answers = answers(&*broker, &batch.messages, patience) => answers,
+                    // One of the connection's batches has told that it is gone: the others need not find out.
+                    _ = cut.changed() => Vec::new(),
+                },
+                None => Vec::new(),
             };
-            (batch, answers.ok().and_then(Result::ok).unwrap_or_default())
+            (batch, answers)
         };
         self.in_flight.push(publish.boxed());
     }
@@ -170,5 +180,22 @@ impl Pump {
             }
         };
         self.events_under_way.push(publish.boxed());
+    }
+}
+
+/// What the broker says of each message within `patience`. What it has when it says that it is blocked waits for longer:
+/// over another connection it would be there twice.
+async fn answers(broker: &dyn Broker, messages: &[Outgoing], patience: Duration) -> Vec<Published> {
+    let mut publish = pin!(panics::caught_in(async || broker.publish(messages).await));
+    loop {
+        match timeout(patience, &mut publish).await {
+            Ok(Ok(answers)) => return answers,
+            Ok(Err(text)) => {
+                let _ = panics::caught(|| tracing::error!("publishing panicked, and is tried again: {text}"));
+                return Vec::new();
+            }
+            Err(_) if broker.blocked().is_some() => {}
+            Err(_) => return Vec::new(),
+        }
     }
 }

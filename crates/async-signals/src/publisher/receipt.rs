@@ -90,7 +90,7 @@ impl Slot {
                 waker.wake();
                 None
             }
-            Listener::Callback(callback) => Some(Call { callback, outcome }),
+            Listener::Callback(callback) => Some(Call { callback: Some(callback), outcome }),
         }
     }
 }
@@ -98,18 +98,30 @@ impl Slot {
 /// A sender's callback that is to be called.
 #[must_use = "its sender waits for it"]
 pub(super) struct Call {
-    callback: Box<dyn FnOnce(Outcome) + Send>,
+    callback: Option<Box<dyn FnOnce(Outcome) + Send>>,
     outcome: Outcome,
 }
 
 impl Call {
     /// Calls back. A callback that panics takes nothing along.
-    pub(super) fn call(self) {
-        if let Err(text) = panics::caught(|| (self.callback)(self.outcome)) {
+    pub(super) fn call(mut self) {
+        self.call_once();
+    }
+
+    fn call_once(&mut self) {
+        let Some(callback) = self.callback.take() else { return };
+        if let Err(text) = panics::caught(|| callback(self.outcome.clone())) {
             let tell = || tracing::error!("a callback panicked that was told what became of a message: {text}");
             // Where the log goes is the user's, too.
             let _ = panics::caught(tell);
         }
+    }
+}
+
+/// Whoever waits is told, even if the publisher's loop has ended with this in hand.
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.call_once();
     }
 }
 

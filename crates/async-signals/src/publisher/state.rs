@@ -11,31 +11,33 @@
 //! | waiting | `queue` | handed over, in order, as soon as there is a connection |
 //! | in flight | in a [`Batch`] at the pump | the broker answers, or is silent for too long |
 //! | to be sent again | `again` | goes to the front of `queue` once nothing is in flight, so that nothing overtakes it |
-//! | held | `held` | its route takes no messages for now: one of the route is tried alone, after a pause |
+//! | held | `held` | its route takes no messages for now: some of the route are tried, after a pause |
 //! | settled | – | its sender or the observer is told |
 
 use std::{
     collections::VecDeque,
     iter,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    PublishError,
+    PublishError, PublisherConfig,
     deadlines::Deadlines,
     entry::{Batch, Entry, Item, Ticket},
     held::Held,
     receipt::{Call, Outcome, Settler, Slot},
 };
 use crate::{
+    backoff::Backoff,
     broker::{BrokerError, Published, RetryAdvice},
-    message::{Message, TaskEvent},
+    message::{Message, Route, TaskEvent},
     reconnect::Reconnect,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long to leave a broker alone that says it is blocked.
+/// The first pause for a broker that says it is blocked.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(100);
 /// How many events may wait for the connection.
 const MOST_EVENTS: usize = 1_000;
@@ -45,8 +47,11 @@ const MOST_EVENT_BATCHES: usize = 8;
 const SLOWEST_LINE: usize = 256 << 10;
 /// A connection that has been silent for so long may have been dropped by something on the way, which nobody is told.
 const SUSPECT_AFTER: Duration = Duration::from_secs(5);
-/// Which part of a send's time a suspect connection has to answer in.
+/// Which part of a send's time a suspect connection has to answer in, and how much of it at least.
 const SUSPECT_PART: u32 = 3;
+const SUSPECT_LEAST: Duration = Duration::from_millis(1_500);
+/// The most that is added for what is under way.
+const LARGEST: Duration = Duration::from_secs(120);
 
 /// What the pump is to do.
 #[derive(Debug)]
@@ -67,6 +72,8 @@ pub(super) enum Effect {
     Release { messages: usize, bytes: usize },
     /// What stands in the way now, for those whom the full buffer refuses.
     Obstacle(Option<BrokerError>),
+    /// The routes that no more background messages are let in for.
+    FullRoutes(Vec<Arc<Route>>),
     /// Tell the observer.
     Lost(Box<Message>, PublishError),
     /// Tell the observer.
@@ -104,7 +111,7 @@ enum Connection {
 struct InFlight {
     first: u64,
     bytes: usize,
-    /// One message of a route that is held.
+    /// Messages of a route that is held.
     is_probe: bool,
 }
 
@@ -119,9 +126,13 @@ struct Flush {
 #[derive(Debug)]
 pub(super) struct State {
     timeout: Duration,
+    buffer_messages: usize,
+    buffer_bytes: usize,
     connection: Connection,
     reconnect: Reconnect,
     chance: fastrand::Rng,
+    /// How long to leave a broker alone that says it is blocked.
+    blocked: Backoff,
     /// Not handed over yet, oldest first.
     queue: VecDeque<Entry>,
     again: Vec<Entry>,
@@ -146,13 +157,15 @@ pub(super) struct State {
 }
 
 impl State {
-    /// `timeout` is what a send has, `addresses` how many the broker has.
-    pub(super) fn new(timeout: Duration, addresses: usize, seed: u64) -> Self {
+    pub(super) fn new(config: &PublisherConfig) -> Self {
         Self {
-            timeout,
+            timeout: config.timeout,
+            buffer_messages: config.buffer_messages,
+            buffer_bytes: config.buffer_bytes,
             connection: Connection::Down { retry_at: None },
-            reconnect: Reconnect::new(addresses, FIRST_PAUSE, LONGEST_PAUSE),
-            chance: fastrand::Rng::with_seed(seed),
+            reconnect: Reconnect::new(config.broker.urls.len(), FIRST_PAUSE, LONGEST_PAUSE),
+            chance: fastrand::Rng::with_seed(config.seed),
+            blocked: Backoff::new(BLOCKED_PAUSE, LONGEST_PAUSE),
             queue: VecDeque::new(),
             again: Vec::new(),
             held: Held::default(),
@@ -240,7 +253,7 @@ impl State {
 
     /// An attempt to connect has failed.
     pub(super) fn not_connected(&mut self, error: BrokerError, now: Instant) {
-        self.reconnect.failed(&error, self.chance.f64());
+        self.reconnect.failed(&error, now, self.chance.f64());
         self.connection = Connection::Down { retry_at: Some(now + self.reconnect.pause()) };
         if self.reconnect.is_hopeless() {
             self.refuse(&error);
@@ -252,21 +265,19 @@ impl State {
     pub(super) fn answered(&mut self, batch: Batch, answers: Vec<Published>, now: Instant) {
         let at = self.in_flight.iter().position(|in_flight| Some(in_flight.first) == batch.first());
         let is_probe = at.is_some_and(|at| self.in_flight.swap_remove(at).is_probe);
+        let probed = batch.messages.first().filter(|_| is_probe).map(|outgoing| outgoing.route.clone());
         let (mut messages, mut bytes) = (0, 0);
-        let (mut worked, mut hindrance) = (false, None::<BrokerError>);
+        let (mut worked, mut refused, mut hindrance) = (false, false, None::<BrokerError>);
         let answers = answers.into_iter().chain(iter::repeat_with(|| Err(no_answer())));
         for ((ticket, outgoing), answer) in batch.tickets.into_iter().zip(batch.messages).zip(answers) {
-            let Ticket { slot, number, may_have_arrived } = ticket;
+            let Ticket { slot, number, mut may_have_arrived } = ticket;
             let error = answer.err();
-            let may_have_arrived = may_have_arrived || error.as_ref().is_some_and(BrokerError::may_have_arrived);
+            may_have_arrived |= error.as_ref().is_some_and(BrokerError::may_have_arrived);
             match error.as_ref().map(BrokerError::advice) {
                 Some(RetryAdvice::Now | RetryAdvice::NextAddress | RetryAdvice::BackOff) => {
                     let entry = Entry { outgoing, event: None, slot, number, may_have_arrived };
-                    if is_probe {
-                        self.held.not_tried(entry, now);
-                    } else if !entry.is_settled() {
-                        self.again.push(entry);
-                    }
+                    let entry = if is_probe { self.held.put_back(entry) } else { Some(entry) };
+                    self.again.extend(entry.filter(|entry| !entry.is_settled()));
                     // That the connection is gone counts, whatever else was said.
                     hindrance = match hindrance {
                         Some(other) if other.is_disconnect() => Some(other),
@@ -274,24 +285,19 @@ impl State {
                     };
                     continue;
                 }
-                Some(RetryAdvice::BackOffRoute) if slot.is_none() => {
-                    worked = true;
-                    if let Some(error) = error {
-                        self.hold(
-                            Entry { outgoing, event: None, slot, number, may_have_arrived },
-                            error,
-                            is_probe,
-                            now,
-                        );
+                Some(RetryAdvice::BackOffRoute) => {
+                    let leads_to_one = outgoing.route.exchange.is_empty();
+                    if let (true, None, Some(error)) = (leads_to_one, &slot, error.clone()) {
+                        (worked, refused) = (true, true);
+                        self.hold(Entry { outgoing, event: None, slot, number, may_have_arrived }, error, now);
+                        continue;
                     }
-                    continue;
+                    // An exchange may lead to several queues: some may have it, and trying again would fill those.
+                    may_have_arrived |= !leads_to_one;
                 }
-                _ => worked = true,
+                _ => {}
             }
-            if is_probe && let Some(entries) = self.held.release(&outgoing.route) {
-                self.again.extend(entries);
-                self.tell_obstacle();
-            }
+            worked = true;
             let outcome = error.map_or(Ok(()), |error| Err(PublishError::Broker { error, may_have_arrived }));
             match slot {
                 Some(slot) => self.settle(&slot, outcome),
@@ -306,6 +312,9 @@ impl State {
         }
         if messages > 0 {
             self.effects.push_back(Effect::Release { messages, bytes });
+        }
+        if let Some(route) = probed {
+            self.probed(&route, refused, hindrance.is_some(), now);
         }
         if worked {
             self.worked(now);
@@ -369,13 +378,16 @@ impl State {
         // What is to be sent again goes first: nothing overtakes it.
         while self.again.is_empty() && self.resume_at.is_none() && self.in_flight.len() < limits.pipeline {
             let mut events = std::mem::take(&mut self.events);
-            let (batch, is_probe) = match self.held.next_probe(now) {
-                Some(entry) => (Batch::of(entry, &mut events), true),
-                None if self.queue.is_empty() => {
-                    self.events = events;
-                    break;
-                }
-                None => (self.next_batch(limits.batch, &mut events), false),
+            // One at a time, as long as others have something to send.
+            let may_probe = self.queue.is_empty() || !self.in_flight.iter().any(|in_flight| in_flight.is_probe);
+            let probe = if may_probe { self.held.next_probe(limits.batch, now) } else { Vec::new() };
+            let (batch, is_probe) = if !probe.is_empty() {
+                (Batch::of(probe, &mut events), true)
+            } else if !self.queue.is_empty() {
+                (self.next_batch(limits.batch, now, &mut events), false)
+            } else {
+                self.events = events;
+                break;
             };
             let Some(first) = batch.first() else {
                 self.events = events;
@@ -389,15 +401,17 @@ impl State {
     }
 
     /// The next messages that somebody wants, at most so many. Empty: nobody wants any of those that were looked at.
-    fn next_batch(&mut self, most: usize, events: &mut Vec<TaskEvent>) -> Batch {
+    fn next_batch(&mut self, most: usize, now: Instant, events: &mut Vec<TaskEvent>) -> Batch {
         let size = self.queue.len().min(most);
         let mut batch = Batch::with_capacity(size);
         while batch.messages.len() < size
             && self.queue.front().is_some_and(|entry| batch.has_room_for(entry))
             && let Some(entry) = self.queue.pop_front()
         {
-            if entry.slot.is_none() && self.held.has(&entry.outgoing.route) {
-                self.held.push(entry);
+            if entry.slot.is_none()
+                && let Some(error) = self.held.why(&entry.outgoing.route).cloned()
+            {
+                self.hold(entry, error, now);
             } else if entry.slot.as_ref().is_none_or(|slot| slot.take()) {
                 batch.push(entry, events);
             }
@@ -408,9 +422,10 @@ impl State {
     /// How long to wait for the answer to what was just handed over.
     fn patience(&self, heard_at: Instant, now: Instant) -> Duration {
         let is_suspect = now.saturating_duration_since(heard_at) >= SUSPECT_AFTER;
-        let patience = if is_suspect { self.timeout / SUSPECT_PART } else { self.timeout };
+        let suspect = (self.timeout / SUSPECT_PART).max(SUSPECT_LEAST).min(self.timeout);
+        let patience = if is_suspect { suspect } else { self.timeout };
         let bytes: usize = self.in_flight.iter().map(|in_flight| in_flight.bytes).sum();
-        patience + Duration::from_secs_f64(bytes as f64 / SLOWEST_LINE as f64)
+        patience + Duration::from_secs_f64(bytes as f64 / SLOWEST_LINE as f64).min(LARGEST)
     }
 
     /// Publishes the events that no message takes along. Nobody connects for their sake.
@@ -452,16 +467,33 @@ impl State {
     }
 
     /// The route of a message that nobody waits for takes none for now.
-    fn hold(&mut self, entry: Entry, error: BrokerError, was_probe: bool, now: Instant) {
-        if self.held.refused(entry, error.clone(), was_probe, now, self.chance.f64()) {
+    fn hold(&mut self, entry: Entry, error: BrokerError, now: Instant) {
+        if self.held.hold(entry, error.clone(), now, self.chance.f64()) {
             self.effects.push_back(Effect::Held(error));
+            self.tell_obstacle();
         }
-        self.tell_obstacle();
+        self.tell_full_routes();
+    }
+
+    /// Messages of a route that is held have been tried.
+    fn probed(&mut self, route: &Arc<Route>, refused: bool, hindered: bool, now: Instant) {
+        if hindered {
+            self.held.not_tried(route, now);
+        } else if self.held.tried(route, !refused, now, self.chance.f64()) {
+            self.tell_obstacle();
+        }
+        self.tell_full_routes();
+    }
+
+    fn tell_full_routes(&mut self) {
+        let full = self.held.full_routes(self.buffer_messages, self.buffer_bytes);
+        self.effects.extend(full.map(Effect::FullRoutes));
     }
 
     /// The broker has taken a message, or has said what is wrong with one.
     fn worked(&mut self, now: Instant) {
         self.reconnect.worked();
+        self.blocked.reset();
         if let Connection::Up { heard_at, .. } = &mut self.connection {
             *heard_at = now;
         }
@@ -480,12 +512,15 @@ impl State {
                 if error.advice() == RetryAdvice::Now {
                     self.reconnect.lost(now, self.chance.f64());
                 } else {
-                    self.reconnect.failed(&error, self.chance.f64());
+                    self.reconnect.failed(&error, now, self.chance.f64());
                 }
                 self.connection = Connection::Down { retry_at: Some(now + self.reconnect.pause()) };
                 self.effects.push_back(Effect::Disconnect);
             }
-            RetryAdvice::BackOff => self.resume_at = Some(now + BLOCKED_PAUSE),
+            RetryAdvice::BackOff => {
+                self.blocked.failed(self.chance.f64());
+                self.resume_at = Some(now + self.blocked.pause());
+            }
             _ => {}
         }
         self.obstructed(error);

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::outcome::Outcome;
-use crate::{broker::Tag, follow::Ours, message::Incoming, protocol::celery::TASK};
+use crate::{broker::Tag, clock::Clock, follow::Ours, message::Incoming, protocol::celery::TASK};
 
 /// A message to run, and the promise to say what became of it.
 ///
@@ -32,6 +32,7 @@ pub struct Job {
     is_finished: bool,
     void: Arc<AtomicBool>,
     recalled: Arc<AtomicBool>,
+    clock: Clock,
     finished: mpsc::UnboundedSender<Finished>,
 }
 
@@ -70,6 +71,8 @@ pub(super) struct Revocation {
     pub(super) void: Arc<AtomicBool>,
     /// They are wanted back.
     pub(super) recalled: Arc<AtomicBool>,
+    /// What tells that they have expired.
+    pub(super) clock: Clock,
 }
 
 impl Job {
@@ -80,8 +83,8 @@ impl Job {
         finished: mpsc::UnboundedSender<Finished>,
     ) -> Self {
         let Arrival { queue, redelivered, expires, incoming } = arrival;
-        let Revocation { void, recalled } = revocation.clone();
-        Self { queue, redelivered, tag, incoming, expires, is_finished: false, void, recalled, finished }
+        let Revocation { void, recalled, clock } = revocation.clone();
+        Self { queue, redelivered, tag, incoming, expires, is_finished: false, void, recalled, clock, finished }
     }
 
     /// The message. It may be kept longer than the job.
@@ -130,7 +133,7 @@ impl Job {
     pub fn begin(mut self) -> Option<Self> {
         let end = if self.void.load(Ordering::Relaxed) || self.recalled.load(Ordering::Acquire) {
             End::NotBegun
-        } else if self.expires.is_some_and(|expires| expires <= SystemTime::now()) {
+        } else if self.expires.is_some_and(|expires| expires <= self.clock.moment().date) {
             End::Expired
         } else {
             return Some(self);

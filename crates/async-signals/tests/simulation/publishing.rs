@@ -96,6 +96,10 @@ impl Observer for Listener {
     fn reconnected(&self) {
         self.connection(false);
     }
+
+    fn held(&self, _: &BrokerError) {
+        self.tell(|_| {});
+    }
 }
 
 /// Which faults a run has: few at a time find more than all at once.
@@ -364,6 +368,11 @@ impl Scene {
         let (bytes, messages) = broker.largest_batch();
         assert!(bytes <= 1 << 20 && messages <= 8, "a batch of {messages} messages and {bytes} bytes");
         assert!(broker.longest_pipeline() <= 3, "{} batches at once", broker.longest_pipeline());
+        if broker.breaks() == 0 && !(faults.replicas || faults.addresses) {
+            // Each pause has an end, and each route is tried once after it.
+            let times = broker.handed_over_times();
+            assert!(times <= sent.len() * 4 + 600, "{times} times for {} messages: {faults:?}", sent.len());
+        }
         let again = broker.soonest_again();
         assert!(again.is_none_or(|again| again > Duration::from_millis(20)), "tried again after {again:?}");
         let connections = broker.connections();

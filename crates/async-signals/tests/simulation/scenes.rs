@@ -119,3 +119,83 @@ async fn who_is_let_in_nowhere_is_told_at_once_and_what_nobody_waits_for_stays()
     publisher.flush(Duration::from_secs(5)).expect("open").await.expect("the password is mended");
     assert_eq!(broker.drain("a"), [Uuid::from_u128(0)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_that_drains_slowly_is_not_flooded() {
+    let broker = Simulated::new("drains", 0);
+    let full = Weather { full: vec!["full".to_owned()], ..Weather::default() };
+    broker.set_weather(full.clone());
+    let publisher = publisher(&broker);
+    for number in 0..1_000 {
+        publisher.try_buffer(message("full", number, 0)).expect("room");
+    }
+    // Ten times in a second it has room, for a moment.
+    while publisher.buffered() > 500 {
+        broker.set_weather(Weather::default());
+        sleep(Duration::from_millis(2)).await;
+        broker.set_weather(full.clone());
+        sleep(Duration::from_millis(98)).await;
+    }
+    assert!(broker.handed_over_times() < 3_000, "{} for 500 that went", broker.handed_over_times());
+    broker.set_weather(Weather::default());
+    publisher.flush(Duration::from_secs(5)).expect("open").await.expect("there is room");
+    let expected: Vec<Uuid> = (0..1_000).map(Uuid::from_u128).collect();
+    assert_eq!(broker.drain("full"), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_takes_up_half_of_the_buffer_and_leaves_the_rest_to_others() {
+    let broker = Simulated::new("half", 0);
+    broker.set_weather(Weather { full: vec!["full".to_owned()], ..Weather::default() });
+    let config = BrokerConfig::new("memory://simulated").expect("a URL");
+    let connector = Arc::new(broker.clone());
+    let publisher =
+        Publisher::spawn(PublisherConfig { connector, buffer_messages: 100, ..PublisherConfig::new(config) });
+    let mut accepted = Vec::new();
+    for number in 0..200 {
+        if publisher.try_buffer(message("full", number, 0)).is_ok() {
+            accepted.push(Uuid::from_u128(number));
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!((50..75).contains(&accepted.len()), "{}", accepted.len());
+    let error = publisher.try_buffer(message("full", 300, 0)).expect_err("half of the buffer is its own");
+    assert!(error.to_string().contains("it is full"), "{error}");
+    publisher.try_buffer(message("other", 301, 0)).expect("room");
+
+    broker.set_weather(Weather::default());
+    publisher.flush(Duration::from_secs(5)).expect("open").await.expect("there is room");
+    assert_eq!(broker.drain("full"), accepted);
+    publisher.try_buffer(message("full", 302, 0)).expect("room again");
+}
+
+/// A nack of one of several queues says nothing of the others: trying again would fill them.
+#[tokio::test(start_paused = true)]
+async fn what_an_exchange_refuses_is_not_tried_again() {
+    let broker = Simulated::new("exchange", 0);
+    broker.set_weather(Weather { full: vec!["key".to_owned()], ..Weather::default() });
+    let publisher = publisher(&broker);
+    let to_exchange = |number| {
+        let route = Route { exchange: "shop".to_owned(), routing_key: "key".to_owned(), ..Route::to_queue("a") };
+        Outgoing { route: Arc::new(route), ..message("a", number, 0) }
+    };
+    publisher.try_buffer(to_exchange(0)).expect("room");
+    let error = publisher.send(to_exchange(1), None).expect("open").await.expect_err("it is full");
+    assert!(error.may_have_arrived(), "{error}");
+    publisher.flush(Duration::from_secs(5)).expect("open").await.expect("it is lost, and told");
+    assert_eq!(broker.handed_over_times(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_under_load_is_replaced_at_once_for_all_of_its_batches() {
+    let broker = Simulated::new("under-load", 0);
+    let publisher = publisher(&broker);
+    publisher.send(message("a", 0, 0), None).expect("open").await.expect("confirmed");
+    broker.forget_connections();
+    for number in 1..4 {
+        publisher.try_buffer(message("a", number, 1 << 20)).expect("room");
+    }
+    let begun = Instant::now();
+    publisher.flush(Duration::from_secs(60)).expect("open").await.expect("over another connection");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}

@@ -28,7 +28,7 @@ impl MemoryConsumer {
     /// Goes on with what the subscription's worker holds.
     pub fn subscribe(url: &BrokerUrl, subscription: &Subscription) -> Self {
         let host = Host::named(url);
-        let holder = host.queues().enlist(&subscription.worker, &subscription.held);
+        let holder = host.queues().enlist(subscription);
         host.changed.notify_waiters();
         Self {
             host,

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    broker::{Content, Tag, Taken},
+    broker::{Content, Subscription, Tag, Taken},
     message::{Headers, Incoming, Message, Outgoing},
 };
 
@@ -74,17 +74,18 @@ impl Queues {
     }
 
     /// A consumer that goes on with what its worker holds. What else stands under the worker's name goes back.
-    pub(super) fn enlist(&mut self, worker: &str, held: &[Tag]) -> Holder {
+    pub(super) fn enlist(&mut self, subscription: &Subscription) -> Holder {
+        let Subscription { worker, held, generation, .. } = subscription;
         self.last_connection += 1;
-        let holder = Holder { worker: worker.into(), connection: self.last_connection };
+        let holder = Holder { worker: worker.as_str().into(), connection: self.last_connection };
         for tag in held {
             if let Some(entry) = self.held.get_mut(&tag.number).filter(|entry| entry.is(tag, worker)) {
                 entry.holder.connection = holder.connection;
             }
         }
-        // Nobody has seen these: the answer that brought them was lost.
-        let is_lost = |entry: &Held| &*entry.holder.worker == worker && entry.holder.connection != holder.connection;
-        self.return_if(is_lost, false);
+        // Nobody has seen these, since the answer that brought them was lost; unless another process has the same name.
+        let is_lost = |entry: &Held| *entry.holder.worker == **worker && entry.holder.connection != holder.connection;
+        self.return_if(is_lost, *generation == 1);
         holder
     }
 

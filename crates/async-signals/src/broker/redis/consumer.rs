@@ -68,7 +68,9 @@ impl RedisConsumer {
         // Earlier connections can take no more, and this one has not begun.
         let mut lost = consumer.session.held_by(&worker).await?;
         lost.retain(|tag| !held.contains(tag));
-        consumer.session.restore(&worker, &lost, Was::NotDelivered, None).await?;
+        // At first what stands there is another process's, of the same name.
+        let was = if generation > 1 { Was::NotDelivered } else { Was::Delivered };
+        consumer.session.restore(&worker, &lost, was, None).await?;
         Ok(consumer)
     }
 

@@ -183,7 +183,12 @@ impl Desk {
             leases.beat(transaction, own, now_ms())?;
             let mut lost = leases.of(transaction, own)?;
             lost.retain(|tag| !subscription.held.contains(tag));
-            leases.put_back(transaction, &lost, own)
+            // At first what stands there is another process's, of the same name.
+            if subscription.generation > 1 {
+                leases.put_back(transaction, &lost, own)
+            } else {
+                leases.give_back(transaction, &lost, own)
+            }
         })?;
         Ok(desk)
     }

@@ -96,8 +96,17 @@ impl Connection {
 }
 
 impl State {
+    /// Whether there is a point in another connection: also for one that stops, as long as something runs or is to be told.
+    pub(super) fn wants_connection(&self) -> bool {
+        match self.stop {
+            Stop::No => true,
+            Stop::Drain(_) => !self.window.is_idle() || !self.settlements.is_empty(),
+            Stop::Now => false,
+        }
+    }
+
     pub(super) fn connect(&mut self, now: Instant) {
-        if self.stop == Stop::No && self.connection.retry_at().is_some_and(|at| at <= now) {
+        if self.wants_connection() && self.connection.retry_at().is_some_and(|at| at <= now) {
             self.connection.phase = Phase::Connecting;
             self.connection.generation += 1;
             self.effects.push_back(Effect::Connect {
@@ -130,7 +139,7 @@ impl State {
     pub(in crate::worker) fn not_connected(&mut self, error: BrokerError, now: Instant) -> Result<(), BrokerError> {
         self.notice(Notice::Disconnected { error: error.clone() });
         let Connection { reconnect, rounds_left, is_proven, phase, .. } = &mut self.connection;
-        reconnect.failed(&error, self.chance.f64());
+        reconnect.failed(&error, now, self.chance.f64());
         if reconnect.begins_a_round() {
             *rounds_left = rounds_left.map(|rounds| rounds.saturating_sub(1));
         }
@@ -178,13 +187,17 @@ impl State {
     /// while the quarantine expects more.
     pub(super) fn adjust_prefetch(&mut self, now: Instant) {
         let (prefetch, delayed) = (self.connection.prefetch, self.in_flight.delayed());
-        let (wanted, exactly) = if self.quarantine.expects_more(now) {
+        let (mut wanted, mut exactly) = if self.quarantine.expects_more(now) {
             (self.quarantine.prefetch(delayed), true)
         } else {
             let following = if self.following >= self.window.size() { self.following.min(MOST_FOLLOWING) } else { 0 };
             let beside = delayed + following;
             (self.window.size() + beside, self.window.is_least() && beside == 0)
         };
+        if self.following >= MOST_FOLLOWING {
+            // Nothing more is taken, so that nothing more is to be pushed.
+            (wanted, exactly) = (self.following + delayed, true);
+        }
         let fits = if exactly { prefetch == wanted } else { (wanted..=wanted * 4).contains(&prefetch) };
         if fits || self.is_settling || self.quarantine.has_any() {
             return;

@@ -120,11 +120,11 @@ impl State {
         Self {
             connection: Connection::new(&config, now),
             window: Window::new(config.least_prefetch, config.most_prefetch, now),
+            revocation: Revocation { clock: config.clock, ..Revocation::default() },
             config,
             chance: fastrand::Rng::with_seed(seed),
             stop: Stop::No,
             interrupted: false,
-            revocation: Revocation::default(),
             takes: Takes::default(),
             is_settling: false,
             is_renewing: false,
@@ -156,8 +156,9 @@ impl State {
                     && !self.is_pausing
                     && !self.is_settling
                     && self.settlements.is_empty();
-                // Without a connection there is nothing to settle: the broker has it all back in time.
-                nothing_left || now >= until || (!self.connection.is_up() && self.window.is_idle())
+                // Without a connection what is held goes back to others in time, all but what is over here.
+                let is_cut_off = !self.connection.is_up() && !self.wants_connection();
+                nothing_left || now >= until || is_cut_off
             }
         }
     }
@@ -171,7 +172,7 @@ impl State {
             self.stop.until(),
             self.in_flight.next_due().filter(|_| is_free),
             self.quarantine.due_at(self.config.timeout).filter(|_| is_up && !self.is_pausing),
-            self.connection.retry_at().filter(|_| self.stop == Stop::No),
+            self.connection.retry_at().filter(|_| self.wants_connection()),
         ];
         dues.into_iter().flatten().min()
     }
