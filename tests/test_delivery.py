@@ -180,8 +180,10 @@ class TestAtTheSameTime:
 
             async def main():
                 tasks = [asyncio.ensure_future(my_signal.asend("coroutine", number=n)) for n in range(100)]
+                for task in tasks[::4]:  # before they begin: of a later one that is settled already, 3.11 forgets it
+                    task.cancel()
                 await asyncio.sleep(0)
-                for task in tasks[::2]:
+                for task in tasks[2::4]:
                     task.cancel()
                 outcomes = await asyncio.gather(*tasks, return_exceptions=True)
                 await my_signal.asend("coroutine", number=100)
