@@ -17,6 +17,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How many messages whose follow-ups are not published yet are held: with so many no more are taken.
 pub(super) const MOST_FOLLOWING: usize = 1_000;
 
+/// For how long they have filled the window by then. Most are gone sooner: more is not to be pushed for them.
+const CROWDED_AFTER: Duration = Duration::from_secs(1);
+
+/// Messages that wait for what follows them fill the window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crowded {
+    /// When they have done so for long enough.
+    at: Instant,
+    is_so: bool,
+}
+
+impl Crowded {
+    /// When it is to be looked at.
+    pub(super) fn due_at(self) -> Option<Instant> {
+        Some(self.at).filter(|_| !self.is_so)
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     Down { retry_at: Instant },
@@ -180,17 +198,29 @@ impl State {
         self.is_renewing = false;
     }
 
+    /// Whether messages that wait for what follows them have filled the window for so long that they may stay.
+    fn is_crowded(&mut self, now: Instant) -> bool {
+        if self.following < self.window.size() {
+            self.crowded = None;
+            return false;
+        }
+        let crowded = self.crowded.get_or_insert(Crowded { at: now + CROWDED_AFTER, is_so: false });
+        crowded.is_so |= now >= crowded.at;
+        crowded.is_so
+    }
+
     /// Tells a broker that pushes how many: as many as the window holds and,
     /// while receivers are fast, as are about to be acknowledged. What waits
     /// for its time does not count, nor do messages that wait for what follows
-    /// them once there are so many that nothing else is pushed. One by one
-    /// while the quarantine expects more.
+    /// them once they have filled the window for a while. One by one while the
+    /// quarantine expects more.
     pub(super) fn adjust_prefetch(&mut self, now: Instant) {
+        let is_crowded = self.is_crowded(now);
         let (prefetch, delayed) = (self.connection.prefetch, self.in_flight.delayed());
         let (mut wanted, mut exactly) = if self.quarantine.expects_more(now) {
             (self.quarantine.prefetch(delayed), true)
         } else {
-            let following = if self.following >= self.window.size() { self.following.min(MOST_FOLLOWING) } else { 0 };
+            let following = if is_crowded { self.following.min(MOST_FOLLOWING) } else { 0 };
             let beside = delayed + following;
             (self.window.size() + beside, self.window.is_least() && beside == 0)
         };

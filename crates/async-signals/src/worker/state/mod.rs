@@ -35,7 +35,11 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub(super) use self::connection::Kind;
-use self::{connection::Connection, quarantine::Quarantine, takes::Takes};
+use self::{
+    connection::{Connection, Crowded},
+    quarantine::Quarantine,
+    takes::Takes,
+};
 use super::{
     Stop, WorkerConfig,
     admission::{Admission, admit},
@@ -98,6 +102,7 @@ pub(super) struct State {
     is_pausing: bool,
     /// How many messages wait until what follows them is published.
     following: usize,
+    crowded: Option<Crowded>,
     in_flight: InFlight,
     /// Signals that are with the runner, by id.
     running: HashMap<Uuid, Tag>,
@@ -130,6 +135,7 @@ impl State {
             is_renewing: false,
             is_pausing: false,
             following: 0,
+            crowded: None,
             in_flight: InFlight::default(),
             running: HashMap::new(),
             settlements: Settlements::default(),
@@ -172,6 +178,7 @@ impl State {
             self.stop.until(),
             self.in_flight.next_due().filter(|_| is_free),
             self.quarantine.due_at(self.config.timeout).filter(|_| is_up && !self.is_pausing),
+            self.crowded.and_then(Crowded::due_at).filter(|_| is_up),
             self.connection.retry_at().filter(|_| self.wants_connection()),
         ];
         dues.into_iter().flatten().min()
