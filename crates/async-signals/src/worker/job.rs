@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::outcome::Outcome;
-use crate::{broker::Tag, clock::Clock, follow::Ours, message::Incoming, protocol::celery::TASK};
+use crate::{broker::Tag, clock::Clock, follow::Ours, message::Incoming};
 
 /// A message to run, and the promise to say what became of it.
 ///
@@ -94,17 +94,17 @@ impl Job {
 
     /// The task's id, or nothing where the message has none (which only a foreign task may).
     pub fn id(&self) -> &str {
-        text(self.incoming(), "id")
+        self.incoming.text("id")
     }
 
     /// The task's name.
     pub fn task(&self) -> &str {
-        text(self.incoming(), "task")
+        self.incoming.text("task")
     }
 
     /// Whether it is a signal; otherwise it is another task of Celery's.
     pub fn is_signal(&self) -> bool {
-        self.task() == TASK
+        self.incoming.is_signal()
     }
 
     /// What our own headers say.
@@ -164,8 +164,4 @@ impl Drop for Job {
     fn drop(&mut self) {
         self.send(End::Ran(Outcome::Unfinished));
     }
-}
-
-fn text<'a>(incoming: &'a Incoming, header: &str) -> &'a str {
-    incoming.headers.text(header).unwrap_or_default()
 }
