@@ -130,6 +130,7 @@ pub enum BrokerError {
 
 /// When what has failed may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RetryAdvice {
     /// Now, over a new connection to the same address.
     Now,
