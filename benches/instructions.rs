@@ -1,5 +1,6 @@
 //! Does one thing so many times, for callgrind to count its instructions: `instructions PATH COUNT [URL]`. What it costs
-//! to start is the same for each count, so the difference of two runs is what is asked for: `make instructions`.
+//! to start is the same for each count, so the difference of two runs is what is asked for: `make instructions`. It stands
+//! alone, and uses what is public: it is built with earlier commits, too.
 
 use std::{
     sync::{
