@@ -40,9 +40,6 @@ class Publisher:
         """Publishes an event, such as Celery's, behind what was sent before. Nobody waits for it; it may be dropped."""
     def start_flush(self, timeout: float) -> Receipt: ...
     @property
-    def has_ended(self) -> bool:
-        """Whether its thread has ended, so that it sends nothing any more."""
-    @property
     def buffered(self) -> int: ...
 
 @final

@@ -131,12 +131,6 @@ impl Publisher {
         Ok(Receipt::new(core, timeout))
     }
 
-    /// Whether its thread has ended, so that it sends nothing any more.
-    #[getter]
-    fn has_ended(&self) -> bool {
-        self.core.has_ended()
-    }
-
     /// How many background messages have not reached the broker yet.
     #[getter]
     fn buffered(&self) -> usize {

@@ -26,7 +26,7 @@ fn for_every_seed(run: fn(u64)) {
     let first = number("ASYNC_SIGNALS_FIRST_SEED").unwrap_or(0);
     for seed in first..first + seeds {
         if let Err(panic) = panic::catch_unwind(|| run(seed)) {
-            eprintln!("seed {seed} does not hold: ASYNC_SIGNALS_SEED={seed} shows it, after {seed} that did");
+            eprintln!("seed {seed} does not hold: ASYNC_SIGNALS_SEED={seed} shows it, after {} that did", seed - first);
             panic::resume_unwind(panic);
         }
     }

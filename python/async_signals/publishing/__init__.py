@@ -63,8 +63,7 @@ def publisher_for(app: Celery) -> Publisher:
         wanted = str(error)
     with _lock:
         made_of, publisher = _publishers.get(app, (None, None))
-        has_ended = isinstance(publisher, Publisher) and publisher.has_ended
-        if publisher is None or made_of != wanted or has_ended:
+        if publisher is None or made_of != wanted:
             if isinstance(publisher, Publisher):
                 _replaced[:] = [*(old for old in _replaced if old.buffered), publisher]
             publisher = NotNative(wanted) if isinstance(wanted, str) else _start(app, wanted)

@@ -30,6 +30,7 @@ use tokio::time::timeout;
 
 pub use browse::{Browser, Depth, Page, Position, browse};
 pub use config::{BrokerConfig, Tls};
+pub(crate) use connector::attempt;
 pub use connector::{ByScheme, Connector};
 pub use consumer::{Consumer, Content, Subscription, Tag, Taken, consume};
 pub use error::{BrokerError, RetryAdvice};

@@ -266,12 +266,12 @@ impl Celery {
             return Err(PublishError::Closed);
         }
         if let Some(publisher) = &*self.0.publisher.read().unwrap_or_else(PoisonError::into_inner)
-            && publisher.is_usable()
+            && publisher.is_ours()
         {
             return Ok(publisher.clone());
         }
         let mut kept = self.0.publisher.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(publisher) = kept.as_ref().filter(|publisher| publisher.is_usable()) {
+        if let Some(publisher) = kept.as_ref().filter(|publisher| publisher.is_ours()) {
             return Ok(publisher.clone());
         }
         // Each process has pauses of its own after an outage.

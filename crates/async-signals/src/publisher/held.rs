@@ -176,6 +176,11 @@ impl Held {
         self.routes.iter().filter_map(|held| held.entries.front()).map(|entry| entry.number).min()
     }
 
+    /// All of them.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        self.routes.into_iter().flat_map(|held| held.entries)
+    }
+
     /// Why the messages of some route are held.
     pub(super) fn error(&self) -> Option<&BrokerError> {
         self.routes.first().map(|held| &held.error)

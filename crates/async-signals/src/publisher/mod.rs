@@ -163,7 +163,7 @@ impl Publisher {
         let (publisher, pump) = Self::assemble(config);
         thread::Builder::new()
             .name("async-signals-publisher".to_owned())
-            .spawn(move || runtime.block_on(pump.run()))?;
+            .spawn(move || runtime.block_on(pump::supervise(pump)))?;
         Ok(publisher)
     }
 
@@ -174,7 +174,7 @@ impl Publisher {
     /// Outside a tokio runtime.
     pub fn spawn(config: PublisherConfig) -> Self {
         let (publisher, pump) = Self::assemble(config);
-        tokio::spawn(pump.run());
+        tokio::spawn(pump::supervise(pump));
         publisher
     }
 
@@ -201,16 +201,6 @@ impl Publisher {
     /// Whether this process may use it.
     pub fn is_ours(&self) -> bool {
         self.owner == std::process::id()
-    }
-
-    /// Whether its thread or task has ended, so that it sends nothing any more.
-    pub fn has_ended(&self) -> bool {
-        self.items.is_closed()
-    }
-
-    /// Whether it belongs to this process and has not ended.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.is_ours() && !self.has_ended()
     }
 
     /// Within how long a send ends, unless it is told otherwise.

@@ -8,21 +8,28 @@ use futures_util::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
-    Observer, PublisherConfig, Shared,
+    Observer, PublishError, PublisherConfig, Shared,
     entry::{Batch, Item},
     observer::Guarded,
     state::{Effect, Limits, State},
 };
 use crate::{
-    broker::{Broker, BrokerError, Published},
+    backoff::Backoff,
+    broker::{Broker, BrokerError, Published, attempt},
     clock,
     message::{Outgoing, TaskEvent},
     panics,
 };
+
+/// The pauses before it begins anew after a panic.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// For how long an answer is waited for at most while the broker says that it is blocked.
+const MOST_BLOCKED: Duration = Duration::from_secs(600);
 
 /// Moves messages from the senders to the broker.
 pub(super) struct Pump {
@@ -56,7 +63,7 @@ impl Pump {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    async fn run(&mut self) {
         let mut items = Vec::with_capacity(1024);
         loop {
             self.state.advance(clock::now(), || self.broker.as_ref()?.blocked());
@@ -91,6 +98,20 @@ impl Pump {
         if let Some(broker) = self.broker.take() {
             broker.close().await;
         }
+    }
+
+    /// Begins anew. Who waits is told as what is left is dropped, the observer of what nobody waits for.
+    fn begin_anew(&mut self) {
+        self.connecting = None;
+        self.broker = None;
+        self.in_flight.clear();
+        self.events_under_way.clear();
+        let left = std::mem::replace(&mut self.state, State::new(&self.config)).abandon();
+        let error = PublishError::Stopped { may_have_arrived: true };
+        left.lost.iter().for_each(|message| self.observer.lost(message, &error));
+        self.shared.buffer.release(left.messages, left.bytes);
+        self.shared.set_full_routes(Vec::new());
+        self.shared.set_obstacle(None);
     }
 
     fn perform(&mut self) {
@@ -128,17 +149,7 @@ impl Pump {
             several => u32::try_from(several).unwrap_or(u32::MAX).saturating_add(1),
         };
         let patience = self.config.timeout / shares;
-        let connect = async move {
-            let Some(url) = config.urls.get(address) else {
-                return Err(BrokerError::InvalidUrl { reason: "no URL is given; set broker_url".to_owned() });
-            };
-            let silent =
-                |_| BrokerError::Connect { url: url.to_string(), reason: format!("no answer in {patience:?}") };
-            let connecting = timeout(patience, panics::caught_in(async || connector.connect(&config, url).await));
-            let panicked =
-                |text| Err(BrokerError::Connect { url: url.to_string(), reason: format!("panicked: {text}") });
-            connecting.await.map_err(silent)?.unwrap_or_else(panicked)
-        };
+        let connect = async move { attempt(&config, address, patience, |url| connector.connect(&config, url)).await };
         self.connecting = Some(connect.boxed());
     }
 
@@ -183,10 +194,24 @@ impl Pump {
     }
 }
 
+/// Runs it, and lets nothing end it but that there are no more senders: after a panic, which is a fault of ours or of a
+/// broker's, it begins anew.
+pub(super) async fn supervise(mut pump: Pump) {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    while let Err(text) = panics::caught_in(async || pump.run().await).await {
+        let _ = panics::caught(|| tracing::error!("the publisher panicked, and begins anew: {text}"));
+        pump.begin_anew();
+        backoff.failed(fastrand::f64());
+        sleep(backoff.pause()).await;
+    }
+}
+
 /// What the broker says of each message within `patience`. What it has when it says that it is blocked waits for longer:
 /// over another connection it would be there twice.
 async fn answers(broker: &dyn Broker, messages: &[Outgoing], patience: Duration) -> Vec<Published> {
     let mut publish = pin!(panics::caught_in(async || broker.publish(messages).await));
+    let give_up = Instant::now() + patience + MOST_BLOCKED;
+    let mut was_blocked = broker.blocked().is_some();
     loop {
         match timeout(patience, &mut publish).await {
             Ok(Ok(answers)) => return answers,
@@ -194,8 +219,14 @@ async fn answers(broker: &dyn Broker, messages: &[Outgoing], patience: Duration)
                 let _ = panics::caught(|| tracing::error!("publishing panicked, and is tried again: {text}"));
                 return Vec::new();
             }
-            Err(_) if broker.blocked().is_some() => {}
-            Err(_) => return Vec::new(),
+            Err(_) => {
+                let is_blocked = broker.blocked().is_some();
+                // What was blocked until a moment ago has not had its time yet.
+                if Instant::now() >= give_up || !(was_blocked || is_blocked) {
+                    return Vec::new();
+                }
+                was_blocked = is_blocked;
+            }
         }
     }
 }

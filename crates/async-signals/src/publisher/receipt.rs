@@ -87,7 +87,8 @@ impl Slot {
         match listener {
             Listener::Nobody => None,
             Listener::Task(waker) => {
-                waker.wake();
+                // It is an executor's of the user's.
+                let _ = panics::caught(|| waker.wake());
                 None
             }
             Listener::Callback(callback) => Some(Call { callback: Some(callback), outcome }),

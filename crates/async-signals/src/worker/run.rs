@@ -18,7 +18,7 @@ use super::{
     state::{Effect, Kind, State},
 };
 use crate::{
-    broker::{BrokerError, Consumer, Subscription, Tag, Taken, consumer::HEARTBEAT, in_time},
+    broker::{BrokerError, Consumer, Subscription, Tag, Taken, attempt, consumer::HEARTBEAT, in_time},
     clock, panics,
     publisher::Publisher,
 };
@@ -161,10 +161,10 @@ impl Loop {
         let patience = self.config.timeout;
         match effect {
             Effect::Take { done, limit, waits } => {
-                let take = async move {
+                let take = async move || {
                     if waits { consumer.take(&done, limit).await } else { consumer.take_ready(&done, limit).await }
                 };
-                let mut take = take.boxed();
+                let mut take = guarded(take).boxed();
                 // It is on its way when it was polled once, whoever is waited for.
                 self.takes.push_back(match (&mut take).now_or_never() {
                     Some(answer) => future::ready(answer).boxed(),
@@ -172,27 +172,27 @@ impl Loop {
                 });
             }
             Effect::Settle { batch, answer } => {
-                let settle = async move {
+                let settle = async move || {
                     batch.settle(&*consumer).await?;
                     if answer { consumer.flush().await } else { Ok(()) }
                 };
-                self.settling = Some(in_time(patience, settle).boxed());
+                self.settling = Some(in_time(patience, guarded(settle)).boxed());
             }
             Effect::Prefetch(count) => {
-                self.settling = Some(in_time(patience, async move { consumer.prefetch(count).await }).boxed());
+                self.settling = Some(in_time(patience, guarded(async move || consumer.prefetch(count).await)).boxed());
             }
             Effect::Renew { held } => {
-                self.renewing = Some(in_time(patience, async move { consumer.renew(&held).await }).boxed());
+                self.renewing = Some(in_time(patience, guarded(async move || consumer.renew(&held).await)).boxed());
             }
             Effect::Pause { stops } => {
-                let pause = async move {
+                let pause = async move || {
                     let pushed = consumer.pause().await;
                     if stops {
                         consumer.interrupt();
                     }
                     pushed
                 };
-                self.pausing = Some(in_time(patience, pause).boxed());
+                self.pausing = Some(in_time(patience, guarded(pause)).boxed());
             }
             Effect::Interrupt => consumer.interrupt(),
             _ => unreachable!("all others ask nothing of the broker"),
@@ -202,9 +202,6 @@ impl Loop {
     fn connect(&mut self, address: usize, generation: u32, held: Vec<Tag>) {
         let (config, patience) = (self.config.clone(), self.config.timeout);
         let connect = async move {
-            let Some(url) = config.broker.urls.get(address) else {
-                return Err(BrokerError::InvalidUrl { reason: "no URL is given; set broker_url".to_owned() });
-            };
             let subscription = Subscription {
                 queues: config.queues.clone(),
                 worker: config.name.clone(),
@@ -212,10 +209,8 @@ impl Loop {
                 held,
                 prefetch: config.least_prefetch,
             };
-            let silent =
-                |_| BrokerError::Connect { url: url.to_string(), reason: format!("no answer in {patience:?}") };
-            let consume = config.connector.consume(&config.broker, url, subscription);
-            timeout(patience, consume).await.map_err(silent)?
+            let consume = |url| config.connector.consume(&config.broker, url, subscription);
+            attempt(&config.broker, address, patience, consume).await
         };
         self.connecting = Some(connect.boxed());
     }
@@ -249,6 +244,14 @@ impl Loop {
 /// Whether a runner knows a task; one that panics does not.
 fn knows(runner: &dyn Runner, task: &str) -> bool {
     panics::caught(|| runner.knows(task)).unwrap_or(false)
+}
+
+/// A request, which ends the connection if the broker's own library panics in it.
+async fn guarded<T>(request: impl AsyncFnOnce() -> Result<T, BrokerError>) -> Result<T, BrokerError> {
+    panics::caught_in(request).await.unwrap_or_else(|text| {
+        let reason = format!("it panicked: {text}");
+        Err(BrokerError::Disconnected { url: "the broker".to_owned(), reason })
+    })
 }
 
 /// A request that may not be under way.

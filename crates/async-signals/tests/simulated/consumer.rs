@@ -4,7 +4,7 @@
 //! lease ends, after [`DEAD_AFTER`] without a sign of life. The other, as RabbitMQ, takes it back at once.
 
 use std::{
-    fmt,
+    fmt, panic,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -19,6 +19,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, sleep};
 
 use super::{Address, Simulated};
+
+/// A worker asks for much more than a sender does: what may befall each request befalls it less often.
+const RARER: f64 = 16.0;
 
 /// What a worker holds at the broker.
 pub(super) struct Lease {
@@ -92,12 +95,21 @@ impl SimulatedConsumer {
     async fn request<T>(&self, request: impl AsyncFnOnce(Arc<MemoryConsumer>) -> T) -> Result<T, BrokerError> {
         let (delay, breaks, answer_is_lost, swallows) = {
             let mut seen = self.broker.seen();
-            let (breaks, swallows) = (seen.weather.cuts, seen.weather.swallows / 16.0);
+            let (breaks, swallows) = (seen.weather.cuts, seen.weather.swallows / RARER);
             let delay = seen.delay() / 4;
             let swallowed = seen.happens(swallows) || self.number <= seen.silent_up_to;
             (delay, seen.happens(breaks), seen.chance.bool(), swallowed)
         };
         sleep(delay).await;
+        let panics = {
+            let mut seen = self.broker.seen();
+            let panics = seen.weather.panics / RARER;
+            seen.happens(panics)
+        };
+        if panics {
+            self.break_off();
+            panic::resume_unwind(Box::new("a library's own"));
+        }
         let inner = self.inner()?;
         if self.is_silent.fetch_or(swallows, Ordering::Relaxed) || swallows {
             self.broker.seen().breaks += 1;

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Address, Simulated};
+use super::{Address, Simulated, Weather};
 
 /// Batches are carried out one after the other, in the order in which they were handed over.
 #[derive(Debug)]
@@ -101,6 +101,9 @@ async fn serve(
             }
             return;
         }
+        while broker.seen().weather.withholds {
+            sleep(Duration::from_millis(50)).await;
+        }
         let answers = carry_out(&broker, address, &batch).await;
         // Whoever has given up waiting has the messages there all the same.
         let _ = answer.send(answers);
@@ -116,7 +119,7 @@ async fn carry_out(broker: &Simulated, address: usize, batch: &[Outgoing]) -> Ve
             None => {
                 let published = broker.memory.publish(std::slice::from_ref(outgoing)).await.remove(0);
                 if published.is_ok() {
-                    broker.seen().arrived.insert(outgoing.message.id);
+                    *broker.seen().arrived.entry(outgoing.message.id).or_default() += 1;
                 }
                 published
             }
@@ -195,8 +198,8 @@ impl Broker for Line {
     }
 
     fn blocked(&self) -> Option<BrokerError> {
-        let is_blocked = self.broker.seen().weather.blocked;
-        is_blocked.then(|| BrokerError::Blocked { reason: "low on memory".to_owned() })
+        let Weather { blocked, withholds, .. } = self.broker.seen().weather;
+        (blocked || withholds).then(|| BrokerError::Blocked { reason: "low on memory".to_owned() })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

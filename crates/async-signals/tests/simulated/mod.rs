@@ -1,8 +1,9 @@
 //! A broker whose every fault comes from a seed: the queues of the in-memory broker, behind a line that is slow, breaks
 //! in the middle of a batch, answers late or not at all, and a server that refuses, is full, blocked or a replica.
 //!
-//! It is no kinder than a real one. What was handed over may be carried out after its future was dropped, or after the
-//! connection was reported as lost; of a batch that breaks, any first part has arrived, and nobody knows which.
+//! What was handed over may be carried out after its future was dropped, or after the connection was reported as lost; of
+//! a batch that breaks, any first part has arrived, and nobody knows which. It is kinder than real ones in this: it pushes
+//! nothing ahead (RabbitMQ), has no two takes under way at once (Redis), and a take that is dropped takes nothing.
 #![allow(dead_code, unreachable_pub, reason = "each test program is a crate of its own and uses a part of it")]
 
 mod consumer;
@@ -10,7 +11,7 @@ mod line;
 mod weather;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -43,8 +44,8 @@ struct Seen {
     weather: Weather,
     /// When somebody connected, or tried to.
     connections: Vec<Instant>,
-    /// What has arrived.
-    arrived: HashSet<Uuid>,
+    /// How often each message has arrived.
+    arrived: HashMap<Uuid, usize>,
     /// When a message was last handed over, and over which connection.
     handed_over: HashMap<Uuid, (Instant, usize)>,
     handed_over_times: usize,
@@ -71,7 +72,7 @@ impl Simulated {
             chance: fastrand::Rng::with_seed(seed),
             weather: Weather::default(),
             connections: Vec::new(),
-            arrived: HashSet::new(),
+            arrived: HashMap::new(),
             handed_over: HashMap::new(),
             handed_over_times: 0,
             soonest_again: None,
@@ -132,7 +133,12 @@ impl Simulated {
 
     /// Whether a message has arrived.
     pub fn has(&self, id: Uuid) -> bool {
-        self.seen().arrived.contains(&id)
+        self.copies(id) > 0
+    }
+
+    /// How often a message has arrived.
+    pub fn copies(&self, id: Uuid) -> usize {
+        self.seen().arrived.get(&id).copied().unwrap_or_default()
     }
 
     /// When a message was last handed over.
@@ -170,6 +176,7 @@ impl Simulated {
 
     /// Puts a message into its queue, past all faults.
     pub async fn put(&self, outgoing: Outgoing) {
+        *self.seen().arrived.entry(outgoing.message.id).or_default() += 1;
         self.memory.publish(&[outgoing]).await.remove(0).expect("memory has room");
     }
 

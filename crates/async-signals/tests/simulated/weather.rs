@@ -35,7 +35,7 @@ pub struct Weather {
     pub goes_on: f64,
     /// The connection says nothing any more, and takes nothing.
     pub swallows: f64,
-    /// The client's own library panics, before or after it has handed the batch over.
+    /// The client's own library panics, before or after it has handed the request over.
     pub panics: f64,
     /// For each message: the broker has no room for it.
     pub nacks: f64,
@@ -43,8 +43,10 @@ pub struct Weather {
     pub full: Vec<String>,
     /// The server has no memory left.
     pub out_of_memory: bool,
-    /// The broker says that it is blocked.
+    /// The broker says that it is blocked, and refuses all.
     pub blocked: bool,
+    /// The broker says that it is blocked, and answers when it is so no more.
+    pub withholds: bool,
 }
 
 impl Weather {

@@ -208,6 +208,7 @@ impl Scene {
                 .collect(),
             out_of_memory: faults.nacks && chance.u8(..) < 50,
             blocked: faults.blocks && chance.bool(),
+            withholds: faults.blocks && chance.bool(),
         }
     }
 

@@ -1,13 +1,21 @@
 //! Single faults, in simulated time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_signals::{
-    broker::{BrokerConfig, BrokerError},
+    broker::{Broker, BrokerConfig, BrokerError, BrokerUrl, Connector, Published},
     message::{Headers, Message, Outgoing, Properties, Route},
-    publisher::{PublishError, Publisher, PublisherConfig},
+    publisher::{Observer, PublishError, Publisher, PublisherConfig},
 };
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::Map;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -198,4 +206,79 @@ async fn a_dead_connection_under_load_is_replaced_at_once_for_all_of_its_batches
     let begun = Instant::now();
     publisher.flush(Duration::from_secs(60)).expect("open").await.expect("over another connection");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+/// What a blocked broker has not answered it has all the same: over another connection it would be there twice.
+#[tokio::test(start_paused = true)]
+async fn what_a_blocked_broker_withholds_is_not_sent_again() {
+    let broker = Simulated::new("withholds", 0);
+    broker.set_weather(Weather { withholds: true, ..Weather::default() });
+    let publisher = publisher(&broker);
+    publisher.try_buffer(message("a", 0, 0)).expect("room");
+    let error = publisher.send(message("a", 1, 0), None).expect("open").await.expect_err("it is blocked");
+    assert!(error.to_string().contains("low on memory"), "{error}");
+    sleep(Duration::from_secs(300)).await;
+    broker.set_weather(Weather::default());
+    publisher.flush(Duration::from_secs(5)).expect("open").await.expect("it answers");
+    assert_eq!((broker.drain("a").len(), broker.connections().len()), (2, 1));
+}
+
+/// The first connection is one that no publisher survives.
+#[derive(Debug)]
+struct Deadly(Simulated, AtomicBool);
+
+impl Connector for Deadly {
+    fn connect<'a>(
+        &'a self,
+        config: &'a BrokerConfig,
+        url: &'a BrokerUrl,
+    ) -> BoxFuture<'a, Result<Arc<dyn Broker>, BrokerError>> {
+        if self.1.swap(true, Ordering::Relaxed) {
+            return self.0.connect(config, url);
+        }
+        let broker: Arc<dyn Broker> = Arc::new(Panics);
+        std::future::ready(Ok(broker)).boxed()
+    }
+}
+
+#[derive(Debug)]
+struct Panics;
+
+impl Broker for Panics {
+    fn publish<'a>(&'a self, _: &'a [Outgoing]) -> BoxFuture<'a, Vec<Published>> {
+        std::future::pending().boxed()
+    }
+
+    fn pipeline(&self) -> usize {
+        panic::resume_unwind(Box::new("a broker's own"))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
+struct Losses(AtomicUsize);
+
+impl Observer for Losses {
+    fn lost(&self, _: &Message, _: &PublishError) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_panics_tells_everybody_and_begins_anew() {
+    let (broker, observer) = (Simulated::new("deadly", 0), Arc::new(Losses(AtomicUsize::new(0))));
+    let config = BrokerConfig::new("memory://simulated").expect("a URL");
+    let publisher = Publisher::spawn(PublisherConfig {
+        connector: Arc::new(Deadly(broker.clone(), AtomicBool::new(false))),
+        observer: observer.clone(),
+        ..PublisherConfig::new(config)
+    });
+    publisher.try_buffer(message("a", 0, 0)).expect("room");
+    let error = publisher.send(message("a", 1, 0), None).expect("open").await.expect_err("it panics");
+    assert!(matches!(error, PublishError::Stopped { .. }), "{error}");
+    assert_eq!((observer.0.load(Ordering::Relaxed), publisher.buffered()), (1, 0));
+    publisher.send(message("a", 2, 0), None).expect("open").await.expect("it has begun anew");
+    assert_eq!(broker.drain("a"), [Uuid::from_u128(2)]);
 }
