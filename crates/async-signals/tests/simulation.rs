@@ -7,6 +7,8 @@ mod publishing;
 #[path = "simulation/scenes.rs"]
 mod scenes;
 mod simulated;
+#[path = "simulation/workers.rs"]
+mod workers;
 #[path = "simulation/working.rs"]
 mod working;
 

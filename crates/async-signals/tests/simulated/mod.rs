@@ -123,6 +123,12 @@ impl Simulated {
         depth.map_or(0, |depth| depth.ready + depth.in_flight.unwrap_or_default())
     }
 
+    /// How many messages of a queue somebody holds.
+    pub async fn held(&self, queue: &str) -> u64 {
+        let depth = self.memory.depth(queue).await.expect("memory fails never");
+        depth.and_then(|depth| depth.in_flight).unwrap_or_default()
+    }
+
     pub fn set_weather(&self, weather: Weather) {
         self.seen().weather = weather;
     }
